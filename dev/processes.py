@@ -1,0 +1,151 @@
+"""Child processes that never outlive us, however we end."""
+
+import ctypes
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.console import Failure
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a child runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+    def can_reach(self, path: Path) -> bool:
+        """Whether every folder on the way lets this user pass."""
+        done = subprocess.run(
+            ["/usr/bin/test", "-e", path], user=self.uid, group=self.gid, extra_groups=[]
+        )
+        return done.returncode == 0
+
+
+def unprivileged_user() -> User | None:
+    """The user for servers that refuse root; None if we are not root ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    raise Failure("PostgreSQL refuses root, and this machine has no user 'nobody': run as another")
+
+
+class Child:
+    """A process in a session of its own, so that Ctrl-C reaches it only through us.
+
+    Must be started from the main thread: the kernel ends the child when the starting thread ends.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        ends_by: signal.Signals,
+        log: Path | None = None,
+        user: User | None = None,
+        keep_open: Sequence[int] = (),
+    ) -> None:
+        self._ends_by = ends_by
+        self._log = log
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            _libc.prctl(_PR_SET_PDEATHSIG, ends_by)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        output = log.open("ab") if log else None
+        try:
+            self.process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509: there are no threads when we start one
+                pass_fds=keep_open,
+                **(
+                    {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
+                ),
+            )
+        finally:
+            if output:
+                output.close()
+
+    def wait_until(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
+        """Poll until the child is ready.
+
+        Raises:
+            Failure: it ended, or the time is over; with the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.process.poll() is not None:
+                raise Failure(f"{what} ended with status {self.process.returncode}{self._tail()}")
+            if time.monotonic() > deadline:
+                raise Failure(f"{what} was not ready within {seconds:.0f} seconds{self._tail()}")
+            time.sleep(0.02)
+
+    def stop(self, seconds: float = 15) -> None:
+        """Ask the child to end; after `seconds` it is killed."""
+        if self.process.poll() is None:
+            self.process.send_signal(self._ends_by)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """End the child as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def _tail(self) -> str:
+        if self._log is None:
+            return ""
+        lines = self._log.read_text(errors="replace").strip().splitlines()[-12:]
+        return f"; the end of {self._log}:\n" + "\n".join(lines)
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def steady_port(file: Path) -> int:
+    """The port noted in `file` if it is still free, else a new one, noted there.
+
+    Consumers and consoles that know the address find the server again after a restart.
+    """
+    try:
+        port = int(file.read_text())
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+    except (OSError, ValueError):
+        port = free_port()
+        file.write_text(f"{port}\n")
+    return port

@@ -1,0 +1,216 @@
+"""A private RabbitMQ: real, on a free port of the loopback address, gone when we are."""
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dev.console import Failure, say
+from dev.folders import secret, server_folder, write_private
+from dev.processes import Child, free_port, steady_port
+
+_USER = "campaigns"
+_NODE = "rabbit@localhost"
+
+# All of Erlang that the server loads; the distribution's own dependencies bring in much more.
+_ERLANG = (
+    "base asn1 crypto eldap inets mnesia os-mon parsetools public-key runtime-tools ssl "
+    "syntax-tools tools xmerl"
+)
+_PACKAGES = ["rabbitmq-server", *(f"erlang-{part}" for part in _ERLANG.split())]
+
+_THREE_WAYS = (
+    "there are three ways to get one: set AMQP_URL to a server that runs already, install the "
+    "package rabbitmq-server, or run this on Debian or Ubuntu with a network"
+)
+
+
+class RabbitMQ:
+    """One node with its data below `state`; `keep_open` are descriptors it holds while it lives."""
+
+    def __init__(self, state: Path, keep_open: Sequence[int] = ()) -> None:
+        self._keep_open = keep_open
+        self.folder = server_folder(state, "rabbitmq", None)
+        self._server, self._erlang = _find() or _fetch()
+        self._password = secret(self.folder / "password")
+
+    def start(self) -> None:
+        """Start the node; it needs some seconds until `wait` returns."""
+        self.port = steady_port(self.folder / "port")
+        self.url = f"amqp://{_USER}:{self._password}@127.0.0.1:{self.port}/"
+        self._distribution_port = free_port()
+        self._write_files()
+        self.child = Child(
+            [self._server / "sbin" / "rabbitmq-server"],
+            environment=self._environment() | self._server_environment(),
+            folder=self.folder,
+            ends_by=signal.SIGTERM,
+            log=self.folder / "rabbitmq.log",
+            keep_open=self._keep_open,
+        )
+
+    def wait(self) -> None:
+        """Return when the node takes connections.
+
+        Raises:
+            Failure: it does not start; with the end of its log.
+        """
+        self.child.wait_until(self._is_ready, "RabbitMQ", seconds=90)
+
+    def stop(self) -> None:
+        """Shut the node down in order."""
+        self.child.stop(seconds=30)
+
+    def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` on this node and answer what it prints.
+
+        Raises:
+            Failure: with what it said.
+        """
+        connect = f"-dist_listen false -start_epmd false -erl_epmd_port {self._distribution_port}"
+        done = subprocess.run(
+            [self._server / "sbin" / "rabbitmqctl", "--quiet", *arguments],
+            env=self._environment() | {"RABBITMQ_CTL_ERL_ARGS": connect},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode:
+            raise Failure(f"rabbitmqctl {arguments[0]} failed: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def _is_ready(self) -> bool:
+        """Whether the node answers a client's greeting; the port opens somewhat earlier."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
+                client.sendall(b"AMQP\x00\x00\x09\x01")
+                return client.recv(1) == b"\x01"
+        except OSError:
+            return False
+
+    def _write_files(self) -> None:
+        home = self.folder / "home"
+        home.mkdir(mode=0o700, exist_ok=True)
+        cookie = home / ".erlang.cookie"
+        if not cookie.exists():
+            write_private(cookie, secret(self.folder / "cookie"))
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        write_private(
+            self.folder / "rabbitmq.conf",
+            f"default_user = {_USER}\n"
+            f"default_pass = {self._password}\n"
+            "log.console = true\n"
+            "log.console.level = warning\n"
+            "log.file = false\n"
+            # The default wants as much free disk as there is memory.
+            "disk_free_limit.absolute = 50MB\n",
+        )
+        (self.folder / "bin").mkdir(exist_ok=True)
+        erl = self.folder / "bin" / "erl"
+        runtime = max(self._erlang.glob("erts-*"))
+        # Erlang's own script has the folder built in that the packages would be installed to.
+        erl.write_text(
+            "#!/bin/sh\n"
+            f'export ROOTDIR="{self._erlang}" BINDIR="{runtime}/bin" EMU=beam PROGNAME=erl\n'
+            'exec "$BINDIR/erlexec" "$@"\n'
+        )
+        erl.chmod(0o755)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.folder}/bin:/usr/bin:/bin",
+            "HOME": str(self.folder / "home"),
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": _NODE,
+            # Settings of a RabbitMQ that the machine has are not for ours.
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        }
+
+    def _server_environment(self) -> dict[str, str]:
+        """Everything in our folder, on the loopback address, without Erlang's shared epmd."""
+        port = self._distribution_port
+        return {
+            # The server's script then becomes the Erlang machine, so our child is the node itself.
+            "RUNNING_UNDER_SYSTEMD": "true",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(port),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_FEATURE_FLAGS_FILE": str(self.folder / "feature_flags"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                f"-sname {_NODE} -start_epmd false -erl_epmd_port {port} "
+                f"-kernel inet_dist_listen_min {port} -kernel inet_dist_listen_max {port} "
+                "-kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+        }
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "campaign-service"
+
+
+def _find() -> tuple[Path, Path] | None:
+    """Server and Erlang of this machine, or those that an earlier run fetched."""
+    for root in (Path("/"), _cache() / "rabbitmq"):
+        servers = sorted((root / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*"))
+        erlang = root / "usr/lib/erlang"
+        if servers and erlang.exists():
+            return servers[-1], erlang
+    return None
+
+
+def _fetch() -> tuple[Path, Path]:
+    """Unpack the distribution's packages into the user's cache; nothing is installed."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise Failure(f"this machine has no RabbitMQ; {_THREE_WAYS}")
+    cache = _cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _find():
+            say("fetching RabbitMQ from the distribution's packages (32 MB, nothing is installed)")
+            with tempfile.TemporaryDirectory(dir=cache) as scratch:
+                _download(Path(scratch))
+                root = Path(scratch) / "root"
+                for package in sorted(Path(scratch).glob("*.deb")):
+                    _do(["dpkg-deb", "-x", str(package), str(root)], Path(scratch))
+                root.rename(cache / "rabbitmq")
+            say("RabbitMQ fetched")
+    found = _find()
+    assert found
+    return found
+
+
+def _download(folder: Path) -> None:
+    """Let apt fetch and check the packages, with lists and settings of its own."""
+    for name in ("lists/partial", "archives/partial"):
+        (folder / name).mkdir(parents=True)
+    (folder / "apt.conf").write_text(
+        f'Dir::State::Lists "{folder}/lists";\n'
+        f'Dir::Cache "{folder}";\n'
+        'APT::Sandbox::User "";\n'
+        'Acquire::Languages "none";\n'
+        'Acquire::Retries "2";\n'
+    )
+    _do(["apt-get", "update"], folder)
+    _do(["apt-get", "download", *_PACKAGES], folder)
+
+
+def _do(command: list[str], folder: Path) -> None:
+    environment = os.environ | {"APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        said = "\n".join(done.stderr.strip().splitlines()[-4:])
+        raise Failure(f"RabbitMQ cannot be fetched ({' '.join(command[:2])} failed); {_THREE_WAYS}\n{said}")

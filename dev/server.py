@@ -1,0 +1,195 @@
+"""`./run`: the stack and the service in the foreground, until Ctrl-C."""
+
+import json
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dev.console import Failure, say
+from dev.environment import ROOT
+from dev.folders import write_private
+from dev.processes import Child
+from dev.stack import Stack
+
+# The organization that the development key belongs to.
+_ORGANIZATION = "1"
+
+_SERVICE = [sys.executable, "-P", "-m", "service"]
+
+# The example of the published documentation; README and tests use the same file.
+EXAMPLE = ROOT / "dev" / "example.json"
+
+
+def state_folder(environment: Mapping[str, str]) -> Path:
+    """STATE_DIR as the caller means it, `.state` of the checkout without it."""
+    return Path(environment.get("STATE_DIR") or ROOT / ".state").absolute()
+
+
+def serve(environment: Mapping[str, str]) -> None:
+    """Start everything, announce it, and stop it in order when told to.
+
+    Raises:
+        Failure: something is missing or ends unexpectedly.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        _Server(environment).run()
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+class _Server:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._state = state_folder(environment)
+        self._host = environment.get("HTTP_HOST") or "127.0.0.1"
+        self._port = environment.get("HTTP_PORT") or "8080"
+
+    def run(self) -> None:
+        _check_port(self._host, self._port)
+        env_file = self._state / "env"
+        with Stack(self._state, self._environment) as stack:
+            env_file.unlink(missing_ok=True)
+            self._prepare(stack)
+            stack.wait_for_rabbitmq()
+            service = Child(
+                [*_SERVICE, "serve"],
+                environment=self._service_environment,
+                folder=ROOT,
+                ends_by=signal.SIGTERM,
+            )
+            try:
+                service.wait_until(self._is_ready, "the service", seconds=30)
+                write_private(env_file, self._assignments(stack))
+                say("the service is ready")
+                print(self._banner(env_file), flush=True)
+                service.process.wait()
+                raise Failure(f"the service ended with status {service.process.returncode}")
+            except KeyboardInterrupt:
+                say("stopping")
+                raise
+            finally:
+                env_file.unlink(missing_ok=True)
+                service.stop()
+
+    def _prepare(self, stack: Stack) -> None:
+        self._service_environment = {
+            **self._environment,
+            "HTTP_HOST": self._host,
+            "HTTP_PORT": self._port,
+            "DATABASE_URL": stack.database_url,
+            "AMQP_URL": stack.amqp_url,
+        }
+        self._campaigns("migrate")
+        say("schema.sql is applied")
+        self._key = self._environment.get("API_KEY") or self._own_key()
+        options = ["--organization", _ORGANIZATION, "--name", "development", "--from-stdin"]
+        self._campaigns("keys", "create", *options, text=self._key)
+
+    def _own_key(self) -> str:
+        file = self._state / "api-key"
+        if not file.exists():
+            write_private(file, f"campaigns_{secrets.token_urlsafe(32)}")
+        return file.read_text()
+
+    def _campaigns(self, *arguments: str, text: str = "") -> None:
+        done = subprocess.run(
+            [*_SERVICE, *arguments],
+            input=text,
+            env=self._service_environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Failure(done.stderr.strip().removeprefix("campaigns: "))
+
+    @property
+    def _url(self) -> str:
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104: read, not listened on
+        host = anywhere.get(self._host, self._host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    def _is_ready(self) -> bool:
+        status = _readiness(self._url)
+        relay = status.get("relay", {})
+        if relay.get("state") == "connecting" and relay.get("last_error") and self._is_given_broker:
+            raise Failure(f"RabbitMQ cannot be used, check AMQP_URL: {relay['last_error']}")
+        return status.get("status") == "ready" and relay.get("state") == "publishing"
+
+    @property
+    def _is_given_broker(self) -> bool:
+        return bool(self._environment.get("AMQP_URL"))
+
+    def _assignments(self, stack: Stack) -> str:
+        """What a shell reads to talk to this stack. Nothing is exported: a later `./run` in the
+        same shell would take the addresses for servers that it is to use."""
+        values = {
+            "URL": self._url,
+            "API_KEY": self._key,
+            "DATABASE_URL": stack.database_url,
+            "AMQP_URL": stack.amqp_url,
+        }
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+    def _banner(self, env_file: Path) -> str:
+        run = shlex.quote(os.path.relpath(ROOT / "run"))
+        run = run if "/" in run else f"./{run}"
+        own_state = f"STATE_DIR={shlex.quote(str(self._state))} " if self._environment.get("STATE_DIR") else ""
+        return f"""
+  The campaign service is at {self._url}
+  Your API key is            {self._key}
+
+  Create a campaign:
+
+curl -i {self._url}/api/v1/campaigns -H 'Content-Type: application/json' \\
+  -H {shlex.quote(f"Authorization: Bearer {self._key}")} --data-binary @- <<'END'
+{EXAMPLE.read_text()}END
+
+  Watch the events arrive, in another terminal:
+
+{own_state}{run} campaigns events tail
+
+  Addresses and passwords for psql or a consumer:  . {shlex.quote(str(env_file))}
+  Stop with Ctrl-C; the data stays.
+"""
+
+
+def _check_port(host: str, port: str) -> None:
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise Failure(f"HTTP_PORT is {port!r}: give a number from 1 to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, int(port)))
+        except OSError as error:
+            raise Failure(
+                f"cannot listen on {host} port {port} ({error.strerror}): "
+                f"stop what uses it, or choose another, as in HTTP_PORT={int(port) % 65535 + 1} ./run"
+            ) from error
+
+
+def _readiness(url: str) -> dict[str, Any]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/readyz", timeout=5) as answer:
+            body: dict[str, Any] = json.load(answer)
+            return body
+    except (OSError, ValueError):
+        return {}

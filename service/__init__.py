@@ -1,0 +1,1 @@
+"""The campaign service: stores drafts and tells the bus, both or neither."""

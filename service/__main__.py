@@ -1,0 +1,159 @@
+"""The command line: `campaigns` when installed, `python -m service` anywhere else."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import orjson
+import structlog
+import uvloop
+from aiohttp import web
+
+from service import broker, keys, logs, postgres, settings, tail
+from service.app import create_app
+from service.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+
+class Failure(Exception):
+    """A command cannot do its work; the text says why, and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; answer the exit status of the process."""
+    options = _parser().parse_args(arguments)
+    try:
+        loaded = settings.load(os.environ)
+        logs.configure(loaded)
+        options.command(options, loaded)
+    except KeyboardInterrupt:
+        return 130
+    except settings.SettingsError as error:
+        return _failed(f"these settings are wrong: {error}")
+    except postgres.Unavailable as error:
+        return _failed(f"PostgreSQL cannot be used, check DATABASE_URL: {error}")
+    except Failure as error:
+        return _failed(str(error))
+    return 0
+
+
+def _failed(sentence: str) -> int:
+    print(f"campaigns: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _serve(_options: argparse.Namespace, settings: Settings) -> None:
+    logger.info("starting", settings=settings)
+    try:
+        web.run_app(
+            create_app(settings),
+            host=settings.http_host,
+            port=settings.http_port,
+            shutdown_timeout=settings.shutdown_seconds,
+            access_log=None,
+            print=None,
+            loop=uvloop.new_event_loop(),
+        )
+    except OSError as error:
+        where = f"{settings.http_host}:{settings.http_port}"
+        raise Failure(f"cannot listen on {where}, set HTTP_HOST or HTTP_PORT: {error}") from error
+
+
+def _migrate(_options: argparse.Namespace, settings: Settings) -> None:
+    async def migrate() -> None:
+        async with postgres.connect(settings) as connection:
+            await postgres.migrate(connection)
+
+    uvloop.run(migrate())
+    print(f"The schema has revision {postgres.SCHEMA_REVISION}.")
+
+
+def _create_key(options: argparse.Namespace, settings: Settings) -> None:
+    async def create() -> str:
+        async with postgres.connect(settings) as connection:
+            if not options.from_stdin:
+                return await keys.create(connection, options.organization, options.name)
+            if not (key := sys.stdin.readline().strip()):
+                raise Failure("there is no key on standard input")
+            await keys.add(connection, options.organization, options.name, key)
+            return key
+
+    try:
+        print(uvloop.run(create()))
+    except keys.KeyTaken as error:
+        raise Failure("this key belongs to another organization") from error
+
+
+def _tail_events(options: argparse.Namespace, settings: Settings) -> None:
+    async def tail_events() -> None:
+        async for body in tail.events(settings):
+            print(body.decode() if options.json else _readable(body), flush=True)
+
+    print("Waiting for events; stop with Ctrl-C.", file=sys.stderr)
+    try:
+        uvloop.run(tail_events())
+    except broker.ERRORS as error:
+        raise Failure(f"RabbitMQ cannot be used, check AMQP_URL: {error}") from error
+    raise Failure("RabbitMQ closed the connection")
+
+
+def _readable(body: bytes) -> str:
+    return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="campaigns",
+        description="The campaign service. Settings come from the environment and "
+        f"{settings.DEFAULT_FILE.name}, which lists them all; CONFIG_FILE names another file.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _command(commands, "serve", _serve, "run the API and its relay until SIGTERM or Ctrl-C")
+    _command(commands, "migrate", _migrate, "apply schema.sql; once more changes nothing")
+
+    keys_commands = _group(commands, "keys", "manage API keys")
+    create = _command(keys_commands, "create", _create_key, "make an API key and print it, once")
+    create.add_argument(
+        "--organization", metavar="N", type=_positive, required=True, help="whose key it is"
+    )
+    create.add_argument("--name", metavar="TEXT", required=True, help="what it is for")
+    create.add_argument(
+        "--from-stdin", action="store_true", help="store the key on standard input instead"
+    )
+
+    events_commands = _group(commands, "events", "look at events")
+    watch = _command(events_commands, "tail", _tail_events, "print events as they arrive")
+    watch.add_argument("--json", action="store_true", help="one event a line, as published")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace, Settings], None],
+    summary: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    command.set_defaults(command=run)
+    return command
+
+
+def _group(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    group = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

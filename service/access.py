@@ -1,0 +1,64 @@
+"""Access: an id for every request, which its log line, its errors and its event carry."""
+
+import re
+import time
+import uuid
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+logger = structlog.get_logger(__name__)
+
+# What we take over from a caller: short, printable, without spaces, so that a log line stays one.
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+# Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a request belongs: our id or the caller's, and the caller's trace if it sent one."""
+
+    request_id: str
+    traceparent: str | None
+
+    def as_headers(self) -> dict[str, str]:
+        """What goes along with an event."""
+        headers = {"request-id": self.request_id}
+        return headers if self.traceparent is None else headers | {"traceparent": self.traceparent}
+
+
+TRACE: web.RequestKey[Trace] = web.RequestKey("TRACE")
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Trace the request, answer with its id, and log how it ended."""
+    started = time.perf_counter()
+    trace = request[TRACE] = _trace(request)
+    # One task serves all requests of a connection, so the last one's ids are still bound.
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=trace.request_id)
+    response = await handler(request)
+    response.headers["X-Request-ID"] = trace.request_id
+    # Probes come every few seconds and would bury the rest.
+    log = logger.info if request.path.startswith("/api/") else logger.debug
+    log(
+        "request",
+        method=request.method,
+        path=request.path,
+        status=response.status,
+        milliseconds=round((time.perf_counter() - started) * 1000, 1),
+    )
+    return response
+
+
+def _trace(request: web.Request) -> Trace:
+    request_id = request.headers.get("X-Request-ID", "")
+    traceparent = request.headers.get("traceparent", "")
+    return Trace(
+        request_id if _REQUEST_ID.fullmatch(request_id) else str(uuid.uuid4()),
+        traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+    )

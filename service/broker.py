@@ -1,0 +1,145 @@
+"""RabbitMQ: the topology that consumers rely on, and publishing that is sure of its outcome.
+
+A plain connection, not aio-pika's robust one: the relay replaces it after any doubt, which is
+simpler to reason about than a connection that restores itself underneath.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from pamqp.commands import Basic
+from yarl import URL
+
+from service import events
+from service.settings import Settings
+
+EXCHANGE = "campaign.events"
+DEAD_LETTERS = "campaign.dead"
+
+# Each consumer's queue and the event types it needs.
+QUEUES = {
+    "campaign.import": (events.CREATED,),
+    "campaign.schedule": (events.CREATED,),
+    "campaign.start": (events.CREATED,),
+}
+
+# A queue that exists refuses other arguments, so limits that operators tune are policies of theirs.
+_QUORUM = {"x-queue-type": "quorum"}
+_CONSUMED = _QUORUM | {
+    "x-delivery-limit": 20,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": DEAD_LETTERS,
+    "x-dead-letter-strategy": "at-least-once",
+    # Needed by that strategy; a full queue then refuses new events instead of dropping old ones.
+    "x-overflow": "reject-publish",
+}
+
+# Seconds; the client's own default of 60 notices a dead peer only after minutes.
+_HEARTBEAT = 5
+
+# What aio-pika raises when a connection or channel breaks, or was broken already.
+ERRORS = (AMQPError, OSError, RuntimeError)
+
+
+class NotDelivered(Exception):
+    """The broker says that it has not stored the event in every queue; the text is its reason."""
+
+
+class Publisher:
+    """Publishes on one channel, until the first doubt about it."""
+
+    def __init__(
+        self, connection: AbstractConnection, exchange: AbstractExchange, timeout_seconds: float
+    ) -> None:
+        self._connection = connection
+        self._exchange = exchange
+        self._timeout_seconds = timeout_seconds
+        self._doubt: str | None = None
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this publisher must be replaced before anything is published again, if it must.
+
+        An event of unknown outcome may still be on its way; a second copy of it on the same
+        channel could take the first one's answer for its own.
+        """
+        if self._doubt is None and (self._connection.is_closed or self._exchange.channel.is_closed):
+            self._doubt = "the broker or the network closed the connection"
+        return self._doubt
+
+    async def publish(self, event: events.Event) -> None:
+        """Return once the broker has stored the event in all queues it is routed to.
+
+        Raises:
+            NotDelivered: at least one of them has not taken it, or there is none.
+            Exception: anything else means that the outcome is unknown.
+        """
+        try:
+            confirmation = await self._exchange.publish(
+                _message(event), event.type, mandatory=True, timeout=self._timeout_seconds
+            )
+            if not isinstance(confirmation, Basic.Ack):
+                raise TypeError(f"expected an ack, got {type(confirmation).__name__}")
+        except PublishError as error:
+            # Somebody changed the topology; it is declared anew with the next connection.
+            self._doubt = "an event was returned: no queue is bound for it"
+            raise NotDelivered(self._doubt) from error
+        except DeliveryError as error:
+            raise NotDelivered(f"the broker refused it: {error}") from error
+        except BaseException as error:
+            self._doubt = f"the outcome of an event is unknown: {type(error).__name__}"
+            raise
+
+
+def _message(event: events.Event) -> aio_pika.Message:
+    return aio_pika.Message(
+        event.body,
+        content_type=events.CONTENT_TYPE,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        message_id=str(event.id),
+        type=event.type,
+        timestamp=event.time,
+        headers=dict(event.headers),
+    )
+
+
+@asynccontextmanager
+async def connect(settings: Settings) -> AsyncIterator[AbstractConnection]:
+    """Open a connection that notices a dead peer within seconds."""
+    url = URL(settings.amqp_url).update_query(heartbeat=_HEARTBEAT, name="campaigns")
+    connection = await aio_pika.connect(url, timeout=settings.amqp_timeout_seconds)
+    try:
+        yield connection
+    finally:
+        async with asyncio.timeout(settings.amqp_timeout_seconds):
+            await connection.close()
+
+
+@asynccontextmanager
+async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
+    """Open a connection of which every publish is confirmed, with the topology in place."""
+    async with connect(settings) as connection:
+        async with asyncio.timeout(settings.amqp_timeout_seconds):
+            # Without on_return_raises an unroutable event would count as published.
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            exchange = await declare_exchange(channel)
+            await _declare_queues(channel)
+        yield Publisher(connection, exchange, settings.amqp_timeout_seconds)
+
+
+async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
+    """Make the exchange unless it is there."""
+    return await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+
+
+async def _declare_queues(channel: AbstractChannel) -> None:
+    """Make all consumers' queues and bindings: a queue made later would miss the first events."""
+    await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
+    for name, event_types in QUEUES.items():
+        queue = await channel.declare_queue(name, durable=True, arguments=_CONSUMED)
+        for event_type in event_types:
+            await queue.bind(EXCHANGE, routing_key=event_type)

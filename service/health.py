@@ -1,0 +1,53 @@
+"""Health: whether the process answers, and whether it can do its work."""
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+from service import postgres, queries
+from service.postgres import POOL, SCHEMA_REVISION
+from service.relay import RELAY
+from service.settings import SETTINGS
+
+
+async def healthz(_request: web.Request) -> web.Response:
+    return _json({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Ready is who can store a campaign; without the broker its events wait in the outbox."""
+    problem = await _database_problem(request.app)
+    return _json(
+        {
+            "status": "unready" if problem else "ready",
+            "database": problem or "ok",
+            "relay": request.app[RELAY].status(),
+        },
+        status=503 if problem else 200,
+    )
+
+
+async def _database_problem(app: web.Application) -> str | None:
+    try:
+        async with postgres.acquire(app[POOL], app[SETTINGS].database_timeout_seconds) as connection:
+            revision = await queries.schema_revision(connection)
+    except postgres.Unavailable as error:
+        # The cause's text may name hosts and users; whoever may read those finds them in the log.
+        return f"cannot be used ({type(error.__cause__).__name__})"
+    except asyncpg.UndefinedTableError:
+        revision = None
+    if revision is None or revision < SCHEMA_REVISION:
+        return (
+            f"its schema has revision {revision or 'none'}, {SCHEMA_REVISION} is needed: "
+            "run 'campaigns migrate'"
+        )
+    return None
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status,
+        body=orjson.dumps(body, option=orjson.OPT_UTC_Z),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

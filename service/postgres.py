@@ -1,0 +1,114 @@
+"""PostgreSQL: the pool of this process, and the schema that it expects to find."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+from aiohttp import web
+
+from service.settings import SETTINGS, Settings
+
+# Written by the last statement of schema.sql.
+SCHEMA_REVISION = 1
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+
+POOL: web.AppKey[Pool] = web.AppKey("POOL")
+
+# Any number that no other program on this database takes for its own lock.
+_MIGRATION_LOCK = 5_201_914_776
+
+_UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+)
+
+
+class Unavailable(Exception):
+    """PostgreSQL did not answer in time, or will not do what is asked of it now."""
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """Keep the pool of `app` open; a database that is away does not stop the start."""
+    settings = app[SETTINGS]
+    async with asyncpg.create_pool(
+        settings.database_url,
+        min_size=0,
+        max_size=settings.database_pool_size,
+        timeout=settings.database_timeout_seconds,
+        command_timeout=settings.database_timeout_seconds,
+        reset=_keep_session,
+        server_settings={"application_name": "campaigns"},
+    ) as pool:
+        app[POOL] = pool
+        yield
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """Save the reset query, a round trip a request: no statement here changes its session."""
+
+
+@asynccontextmanager
+async def acquire(pool: Pool, timeout_seconds: float) -> AsyncIterator[Connection]:
+    """Borrow a connection.
+
+    Raises:
+        Unavailable: there is none within `timeout_seconds`, or it broke while it was used.
+    """
+    with translated_errors():
+        async with pool.acquire(timeout=timeout_seconds) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def connect(settings: Settings) -> AsyncIterator[Connection]:
+    """Open one connection of its own, for a command.
+
+    Raises:
+        Unavailable: PostgreSQL is away, or refuses this user or database.
+    """
+    with translated_errors():
+        connection = await asyncpg.connect(
+            settings.database_url,
+            timeout=settings.database_timeout_seconds,
+            command_timeout=settings.database_timeout_seconds,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=settings.database_timeout_seconds)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise `Unavailable` for what is the server's or the network's fault, not the statement's."""
+    try:
+        yield
+    except asyncpg.DataError:
+        raise
+    except _UNREACHABLE as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+
+async def migrate(connection: Connection) -> None:
+    """Apply schema.sql; whoever comes second waits, and then changes nothing."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+        await connection.execute(_schema_file().read_text())
+
+
+def _schema_file() -> Path:
+    """The file of the checkout, or the copy that an installed package carries."""
+    here = Path(__file__).parent
+    return next(file for file in (here.parent / "schema.sql", here / "schema.sql") if file.exists())

@@ -1,0 +1,104 @@
+"""Typed access to `queries.sql`: one function for each statement, of the same name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from service import events, keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.campaigns import Campaign
+    from service.postgres import Connection
+
+_STATEMENT = re.compile(r"^-- name: (\w+)\n((?:(?!-- name: ).*\n?)*)", re.MULTILINE)
+
+STATEMENTS = dict(_STATEMENT.findall(Path(__file__).with_name("queries.sql").read_text()))
+
+
+async def schema_revision(connection: Connection) -> int | None:
+    """None: `schema.sql` began but has not written its revision."""
+    revision: int | None = await connection.fetchval(STATEMENTS["schema_revision"])
+    return revision
+
+
+async def add_key(connection: Connection, organization_id: int, name: str, sha256: bytes) -> None:
+    await connection.execute(STATEMENTS["add_key"], organization_id, name, sha256)
+
+
+async def find_key(connection: Connection, sha256: bytes) -> keys.Caller | None:
+    row = await connection.fetchrow(STATEMENTS["find_key"], sha256)
+    return row and keys.Caller(organization_id=row["organization_id"], key_id=row["id"])
+
+
+async def reserve_campaign_ids(connection: Connection, count: int) -> list[int]:
+    rows = await connection.fetch(STATEMENTS["reserve_campaign_ids"], count)
+    return [row["id"] for row in rows]
+
+
+async def create_draft(connection: Connection, campaign: Campaign, event: events.Event) -> None:
+    await connection.execute(
+        STATEMENTS["create_draft"],
+        campaign.organization_id,
+        campaign.id,
+        campaign.version,
+        campaign.name,
+        campaign.description,
+        campaign.campaign_type,
+        campaign.status,
+        campaign.assistant_id,
+        campaign.welcome_message_template,
+        campaign.agenda_template,
+        campaign.end_call_message_template,
+        campaign.sms_message_template,
+        orjson.dumps(campaign.fallback_values).decode(),
+        campaign.max_attempts,
+        campaign.retry_delay_minutes,
+        campaign.created_at,
+        campaign.updated_at,
+        event.id,
+        event.type,
+        event.body.decode(),
+        orjson.dumps(event.headers).decode(),
+    )
+
+
+async def claim_events(connection: Connection, limit: int) -> list[events.Event]:
+    rows = await connection.fetch(STATEMENTS["claim_events"], limit)
+    return [
+        events.Event(
+            organization_id=row["organization_id"],
+            campaign_id=row["campaign_id"],
+            sequence=row["sequence"],
+            id=row["event_id"],
+            type=row["event_type"],
+            body=row["body"].encode(),
+            headers=orjson.loads(row["headers"]),
+            time=row["created_at"],
+        )
+        for row in rows
+    ]
+
+
+async def delete_events(connection: Connection, confirmed: Sequence[events.Event]) -> None:
+    await connection.execute(
+        STATEMENTS["delete_events"],
+        [event.organization_id for event in confirmed],
+        [event.campaign_id for event in confirmed],
+        [event.sequence for event in confirmed],
+    )
+
+
+async def postpone_event(connection: Connection, event: events.Event, reason: str) -> None:
+    await connection.execute(
+        STATEMENTS["postpone_event"],
+        event.organization_id,
+        event.campaign_id,
+        event.sequence,
+        reason,
+    )

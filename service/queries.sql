@@ -1,0 +1,126 @@
+-- Every statement of the service. `queries.py` has one typed function for each, of the same name.
+
+-- name: schema_revision
+-- The newest revision of schema.sql that was applied to this database.
+SELECT max(revision)
+FROM schema_revisions;
+
+-- name: add_key
+-- Stores the hash of a new API key; a hash that is there already is left as it is.
+INSERT INTO api_keys (
+    organization_id,
+    name,
+    sha256
+)
+VALUES ($1, $2, $3)
+ON CONFLICT ON CONSTRAINT api_keys_sha256_unique DO NOTHING;
+
+-- name: find_key
+-- Whose key this is; the one question that comes before the organization is known.
+SELECT
+    organization_id,
+    id
+FROM api_keys
+WHERE sha256 = $1;
+
+-- name: reserve_campaign_ids
+-- Takes a block of ids that no other process will use.
+SELECT nextval('campaign_ids') AS id
+FROM generate_series(1, $1::integer);
+
+-- name: create_draft
+-- Stores a draft and the event that tells of it: both or neither.
+WITH campaign AS (
+    INSERT INTO campaigns (
+        organization_id,
+        id,
+        version,
+        name,
+        description,
+        campaign_type,
+        status,
+        assistant_id,
+        welcome_message_template,
+        agenda_template,
+        end_call_message_template,
+        sms_message_template,
+        fallback_values,
+        max_attempts,
+        retry_delay_minutes,
+        created_at,
+        updated_at
+    )
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+    RETURNING
+        organization_id,
+        id,
+        version,
+        created_at
+)
+INSERT INTO outbox (
+    organization_id,
+    campaign_id,
+    sequence,
+    event_id,
+    event_type,
+    body,
+    headers,
+    created_at
+)
+SELECT
+    organization_id,
+    id,
+    version,
+    $18,
+    $19,
+    $20,
+    $21,
+    created_at
+FROM campaign;
+
+-- name: claim_events
+-- Locks the next due events, at most the oldest of each campaign, past those that another relay holds.
+SELECT
+    o.organization_id,
+    o.campaign_id,
+    o.sequence,
+    o.event_id,
+    o.event_type,
+    o.body,
+    o.headers,
+    o.created_at
+FROM outbox o
+WHERE
+    o.next_attempt_at <= now()
+    AND NOT EXISTS (
+        SELECT 1
+        FROM outbox earlier
+        WHERE
+            earlier.organization_id = o.organization_id
+            AND earlier.campaign_id = o.campaign_id
+            AND earlier.sequence < o.sequence
+    )
+ORDER BY o.next_attempt_at
+LIMIT $1
+FOR UPDATE OF o SKIP LOCKED;
+
+-- name: delete_events
+-- Forgets events that the broker confirmed.
+DELETE FROM outbox o
+USING unnest($1::bigint[], $2::bigint[], $3::integer[]) AS confirmed (organization_id, campaign_id, sequence)
+WHERE
+    o.organization_id = confirmed.organization_id
+    AND o.campaign_id = confirmed.campaign_id
+    AND o.sequence = confirmed.sequence;
+
+-- name: postpone_event
+-- Notes why the broker returned or refused an event, and tries again in 1, 2, 4 ... 60 seconds.
+UPDATE outbox
+SET
+    attempts = attempts + 1,
+    next_attempt_at = now() + make_interval(secs => least(2 ^ least(attempts, 6), 60)),
+    last_error = $4
+WHERE
+    organization_id = $1
+    AND campaign_id = $2
+    AND sequence = $3;

@@ -1,0 +1,148 @@
+"""Relay: carries committed events from the outbox to the broker, at least once and in order.
+
+Any number of relays may run on one database. The rows of a batch stay locked while it is published,
+so a relay that dies frees them at once; what was not confirmed is published again by whoever is next.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+from aiohttp import web
+
+from service import broker, events, postgres, queries
+from service.postgres import POOL
+from service.settings import SETTINGS, Settings
+
+logger = structlog.get_logger(__name__)
+
+# Seconds between two attempts to reach the broker, doubled after each failure in a row.
+_FIRST_RETRY = 0.25
+_LAST_RETRY = 5.0
+
+
+class Relay:
+    """One relay of this process; `run` supervises it until it is told to stop."""
+
+    def __init__(self, pool: postgres.Pool, settings: Settings) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._failures = 0
+        self._state = "connecting"
+        self._since = datetime.now(UTC)
+        self._last_error: str | None = None
+
+    def wake(self) -> None:
+        """Say that an event was committed, so that it need not wait for the next poll."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Let the batch under way finish, and `run` return."""
+        self._stopping.set()
+        self.wake()
+
+    def status(self) -> dict[str, object]:
+        """What an operator asks first: is it publishing, since when, and why it last was not."""
+        return {"state": self._state, "since": self._since, "last_error": self._last_error}
+
+    async def run(self) -> None:
+        """Publish until stopped, over a new connection after any doubt about the last one."""
+        while not self._stopping.is_set():
+            try:
+                async with broker.publisher(self._settings) as publisher:
+                    self._enter("publishing")
+                    await self._publish_until_doubt(publisher)
+                    doubt = publisher.doubt
+            except broker.ERRORS as error:
+                doubt = f"{type(error).__name__}: {error}"
+            except Exception:
+                logger.exception("relay failed")
+                doubt = "unexpected error, see the log"
+            if doubt is not None:
+                self._failures += 1
+                self._enter("connecting", doubt)
+                await _within(_retry_delay(self._failures), self._stopping)
+        self._enter("stopped")
+
+    async def _publish_until_doubt(self, publisher: broker.Publisher) -> None:
+        while not self._stopping.is_set():
+            self._woken.clear()
+            try:
+                while not publisher.doubt and await self.step(publisher):
+                    self._failures = 0
+            except postgres.Unavailable as error:
+                logger.warning("relay cannot use the database", error=str(error))
+            if publisher.doubt:
+                return
+            # Spread out, so that the replicas' polls do not come all at once.
+            await _within(self._settings.relay_poll_seconds * random.uniform(0.5, 1.5), self._woken)
+
+    async def step(self, publisher: broker.Publisher) -> int:
+        """Claim and publish one batch, and forget what was confirmed; answer its size.
+
+        Raises:
+            postgres.Unavailable: what was published may be published again.
+        """
+        timeout_seconds = self._settings.database_timeout_seconds
+        async with (
+            postgres.acquire(self._pool, timeout_seconds) as connection,
+            connection.transaction(),
+        ):
+            batch = await queries.claim_events(connection, self._settings.relay_batch_size)
+            outcomes = await asyncio.gather(
+                *(publisher.publish(event) for event in batch), return_exceptions=True
+            )
+            await _settle(connection, list(zip(batch, outcomes, strict=True)))
+        return len(batch)
+
+    def _enter(self, state: str, error: str | None = None) -> None:
+        if error is not None:
+            self._last_error = error
+        if state != self._state or error is not None:
+            logger.info("relay", state=state, error=error, failures=self._failures)
+        if state != self._state:
+            self._state, self._since = state, datetime.now(UTC)
+
+
+async def _settle(
+    connection: postgres.Connection, outcomes: list[tuple[events.Event, BaseException | None]]
+) -> None:
+    """Confirmed: forget. Not delivered: later. Unknown: leave the row as it is."""
+    confirmed = [event for event, outcome in outcomes if outcome is None]
+    if confirmed:
+        await queries.delete_events(connection, confirmed)
+    for event, outcome in outcomes:
+        if isinstance(outcome, broker.NotDelivered):
+            logger.warning("event not delivered", event_id=str(event.id), reason=str(outcome))
+            await queries.postpone_event(connection, event, str(outcome))
+
+
+def _retry_delay(failures: int) -> float:
+    longest = min(_LAST_RETRY, _FIRST_RETRY * 2 ** min(failures - 1, 10))
+    return longest * random.uniform(0.8, 1.2)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, but not longer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+RELAY: web.AppKey[Relay] = web.AppKey("RELAY")
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """Run the relay of `app`; on the way out it may finish its batch."""
+    relay = app[RELAY] = Relay(app[POOL], app[SETTINGS])
+    running = asyncio.create_task(relay.run(), name="relay")
+    yield
+    relay.stop()
+    await asyncio.wait([running], timeout=app[SETTINGS].shutdown_seconds)
+    running.cancel()
+    await asyncio.wait([running])

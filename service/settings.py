@@ -1,0 +1,113 @@
+"""Settings of the service: environment over file over default, checked before anything starts."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from marshmallow import RAISE, Schema, ValidationError, validate
+from marshmallow import fields as typed
+
+DEFAULT_FILE = Path(__file__).parents[1] / "config" / "service.toml"
+
+
+class SettingsError(Exception):
+    """A setting is unknown, of the wrong type or out of range; the text names it, never its value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Units are in the names; `config/service.toml` says what each one is for."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    database_url: str = field(default="postgresql://localhost/campaigns", repr=False)
+    database_pool_size: int = 10
+    database_timeout_seconds: float = 5.0
+    amqp_url: str = field(default="amqp://localhost/", repr=False)
+    amqp_timeout_seconds: float = 10.0
+    relay_batch_size: int = 100
+    relay_poll_seconds: float = 0.2
+    shutdown_seconds: float = 5.0
+    log_level: str = "info"
+    log_format: str = "auto"
+
+
+SETTINGS: web.AppKey[Settings] = web.AppKey("SETTINGS")
+
+
+class _Integer(typed.Integer):
+    """Reads the text of an environment variable, but no fraction that would be cut off."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int | None:
+        if isinstance(value, float):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, *args, **kwargs)
+
+
+def _url(*schemes: str, example: str) -> typed.String:
+    def check(value: str) -> None:
+        try:
+            parts = urlsplit(value)
+            wrong = parts.scheme not in schemes or parts.port == 0
+        except ValueError:
+            wrong = True
+        if wrong:
+            raise ValidationError(f"Must be a URL like {example}, its password percent-encoded.")
+
+    return typed.String(validate=check)
+
+
+def _seconds() -> typed.Float:
+    return typed.Float(validate=validate.Range(min=0, min_inclusive=False, max=3600))
+
+
+class _SettingsSchema(Schema):
+    class Meta:
+        unknown = RAISE
+
+    http_host = typed.String(validate=validate.Length(min=1))
+    http_port = _Integer(validate=validate.Range(1, 65535))
+    database_url = _url(
+        "postgresql", "postgres", example="postgresql://user:password@host:5432/database"
+    )
+    database_pool_size = _Integer(validate=validate.Range(2, 1000))
+    database_timeout_seconds = _seconds()
+    amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
+    amqp_timeout_seconds = _seconds()
+    relay_batch_size = _Integer(validate=validate.Range(1, 1000))
+    relay_poll_seconds = _seconds()
+    shutdown_seconds = _seconds()
+    log_level = typed.String(validate=validate.OneOf(["debug", "info", "warning", "error"]))
+    log_format = typed.String(validate=validate.OneOf(["auto", "json", "text"]))
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Read the settings of a process that was started with this environment.
+
+    Raises:
+        SettingsError: naming every setting that is wrong.
+    """
+    named = environment.get("CONFIG_FILE")
+    values = _read(Path(named) if named else DEFAULT_FILE, required=bool(named))
+    for setting in fields(Settings):
+        if text := environment.get(setting.name.upper()):
+            values[setting.name] = text
+    try:
+        return Settings(**_SettingsSchema().load(values))
+    except ValidationError as error:
+        assert isinstance(error.messages, dict)
+        problems = [f"{name}: {' '.join(texts)}" for name, texts in error.messages.items()]
+        raise SettingsError("; ".join(problems)) from None
+
+
+def _read(file: Path, *, required: bool) -> dict[str, Any]:
+    if not required and not file.exists():
+        return {}
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the settings file {file} cannot be read: {error}") from None
