@@ -127,25 +127,23 @@ class Child:
         return f"; the end of {self._log}:\n" + "\n".join(lines)
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def steady_port(file: Path) -> int:
-    """The port noted in `file` if it is still free, else a new one, noted there.
+    """The port noted in `file` if it is free, else a new one of the loopback address, noted there.
 
     Consumers and consoles that know the address find the server again after a restart.
     """
-    try:
-        port = int(file.read_text())
+    for wanted in (_noted(file), 0):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-    except (OSError, ValueError):
-        port = free_port()
-        file.write_text(f"{port}\n")
-    return port
+            try:
+                listener.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            port: int = listener.getsockname()[1]
+            file.write_text(f"{port}\n")
+            return port
+    raise Failure("this machine has no free port on its loopback address")
+
+
+def _noted(file: Path) -> int:
+    return int(file.read_text()) if file.exists() else 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dev.console import Failure, say
 from dev.folders import secret, server_folder, write_private
-from dev.processes import Child, free_port, steady_port
+from dev.processes import Child, steady_port
 
 _USER = "campaigns"
 _NODE = "rabbit@localhost"
@@ -41,9 +41,8 @@ class RabbitMQ:
 
     def start(self) -> None:
         """Start the node; it needs some seconds until `wait` returns."""
-        self.port = steady_port(self.folder / "port")
-        self.url = f"amqp://{_USER}:{self._password}@127.0.0.1:{self.port}/"
-        self._distribution_port = free_port()
+        for name in ("port", "distribution-port"):
+            steady_port(self.folder / name)
         self._write_files()
         self.child = Child(
             [self._server / "sbin" / "rabbitmq-server"],
@@ -53,6 +52,14 @@ class RabbitMQ:
             log=self.folder / "rabbitmq.log",
             keep_open=self._keep_open,
         )
+
+    @property
+    def url(self) -> str:
+        """Address of the first virtual host, with the password."""
+        return f"amqp://{_USER}:{self._password}@127.0.0.1:{self._port('port')}/"
+
+    def _port(self, name: str) -> int:
+        return int((self.folder / name).read_text())
 
     def wait(self) -> None:
         """Return when the node takes connections.
@@ -67,12 +74,13 @@ class RabbitMQ:
         self.child.stop(seconds=30)
 
     def control(self, *arguments: str) -> str:
-        """Run `rabbitmqctl` on this node and answer what it prints.
+        """Run `rabbitmqctl` on the node of this folder, whoever started it; answer what it prints.
 
         Raises:
             Failure: with what it said.
         """
-        connect = f"-dist_listen false -start_epmd false -erl_epmd_port {self._distribution_port}"
+        port = self._port("distribution-port")
+        connect = f"-dist_listen false -start_epmd false -erl_epmd_port {port}"
         done = subprocess.run(
             [self._server / "sbin" / "rabbitmqctl", "--quiet", *arguments],
             env=self._environment() | {"RABBITMQ_CTL_ERL_ARGS": connect},
@@ -88,7 +96,7 @@ class RabbitMQ:
     def _is_ready(self) -> bool:
         """Whether the node answers a client's greeting; the port opens somewhat earlier."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
+            with socket.create_connection(("127.0.0.1", self._port("port")), timeout=5) as client:
                 client.sendall(b"AMQP\x00\x00\x09\x01")
                 return client.recv(1) == b"\x01"
         except OSError:
@@ -134,11 +142,11 @@ class RabbitMQ:
 
     def _server_environment(self) -> dict[str, str]:
         """Everything in our folder, on the loopback address, without Erlang's shared epmd."""
-        port = self._distribution_port
+        port = self._port("distribution-port")
         return {
             # The server's script then becomes the Erlang machine, so our child is the node itself.
             "RUNNING_UNDER_SYSTEMD": "true",
-            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_NODE_PORT": str(self._port("port")),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_DIST_PORT": str(port),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),

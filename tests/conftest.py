@@ -1,0 +1,137 @@
+"""One real PostgreSQL and one real RabbitMQ for all tests, started here and thrown away at the end.
+
+Every test has a database of its own, cloned from a template. Every worker has a virtual host of its
+own; tests in it are told apart by their organization.
+"""
+
+import asyncio
+import itertools
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from dev.rabbitmq import RabbitMQ
+from dev.stack import Stack
+from service import keys, postgres
+from service.app import create_app
+from service.settings import Settings
+
+pytest_plugins = ["tests.consumers", "tests.processes"]
+
+Client = TestClient[web.Request, web.Application]
+
+_exit = ExitStack()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the stack once, before xdist starts its workers, which inherit its addresses."""
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+        return
+    state = Path(_exit.enter_context(tempfile.TemporaryDirectory(prefix="campaigns-")))
+    state.chmod(0o711)
+    stack = _exit.enter_context(Stack(state, {}))
+    stack.wait_for_rabbitmq()
+    os.environ["TEST_STATE"] = str(state)
+    os.environ["TEST_DATABASE_URL"] = stack.database_url
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the stack where it was started."""
+    _exit.close()
+
+
+@pytest.fixture(scope="session")
+def worker(request: pytest.FixtureRequest) -> str:
+    """A name that tells parallel workers apart."""
+    return getattr(request.config, "workerinput", {}).get("workerid", "alone")
+
+
+@pytest.fixture(scope="session")
+def amqp_url(worker: str) -> str:
+    """A virtual host that no other worker uses."""
+    rabbitmq = RabbitMQ(Path(os.environ["TEST_STATE"]))
+    rabbitmq.control("add_vhost", worker)
+    rabbitmq.control("set_permissions", "--vhost", worker, "campaigns", ".*", ".*", ".*")
+    return rabbitmq.url + worker
+
+
+@pytest.fixture(scope="session")
+def template_database(worker: str) -> str:
+    """The name of a database with our schema, to be cloned."""
+    name = f"template_{worker}"
+    asyncio.run(_administer(f"CREATE DATABASE {name}"))
+
+    async def migrate() -> None:
+        async with postgres.connect(Settings(database_url=_url_of(name))) as connection:
+            await postgres.migrate(connection)
+
+    asyncio.run(migrate())
+    return name
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+async def database_url(worker: str, template_database: str) -> AsyncIterator[str]:
+    """An empty database with our schema."""
+    name = f"test_{worker}_{next(_numbers)}"
+    await _administer(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield _url_of(name)
+    await _administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _administer(statement: str) -> None:
+    connection = await asyncpg.connect(os.environ["TEST_DATABASE_URL"], timeout=10)
+    try:
+        await connection.execute(statement, timeout=30)
+    finally:
+        await connection.close()
+
+
+def _url_of(database: str) -> str:
+    return urlsplit(os.environ["TEST_DATABASE_URL"])._replace(path=f"/{database}").geturl()
+
+
+@pytest.fixture
+def settings(database_url: str, amqp_url: str) -> Settings:
+    return Settings(database_url=database_url, amqp_url=amqp_url, relay_poll_seconds=0.05)
+
+
+@pytest.fixture
+async def connection(settings: Settings) -> AsyncIterator[postgres.Connection]:
+    """A connection to look behind the service with."""
+    async with postgres.connect(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def organization() -> int:
+    """An organization that no other test has."""
+    return secrets.randbelow(2**40) + 1
+
+
+@pytest.fixture
+async def api_key(connection: postgres.Connection, organization: int) -> str:
+    return await keys.create(connection, organization, "test")
+
+
+@pytest.fixture
+async def client(
+    aiohttp_client: Callable[..., Awaitable[Client]], settings: Settings, api_key: str
+) -> Client:
+    """A client with a valid key, of a service that runs in this process."""
+    return await aiohttp_client(
+        create_app(settings), headers={"Authorization": f"Bearer {api_key}"}
+    )

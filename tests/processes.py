@@ -1,0 +1,79 @@
+"""The service as processes of their own, for tests that kill it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from dev.processes import steady_port
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+
+
+class Service:
+    """A running `campaigns serve`."""
+
+    def __init__(self, settings: Settings, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "HTTP_PORT": str(port),
+                "DATABASE_URL": settings.database_url,
+                "AMQP_URL": settings.amqp_url,
+                "AMQP_TIMEOUT_SECONDS": str(settings.amqp_timeout_seconds),
+            },
+        )
+
+    def wait(self) -> None:
+        """Return when it is ready."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                if requests.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        pytest.fail(f"the service at {self.url} was not ready within 20 seconds")
+
+    def create(self, api_key: str, body: dict[str, object]) -> requests.Response:
+        return requests.post(
+            f"{self.url}/api/v1/campaigns",
+            json=body,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=10,
+        )
+
+    def kill(self) -> None:
+        """End it without any chance to clean up."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """End it in order; answer its exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(15)
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[Callable[[Settings], Service]]:
+    started: list[Service] = []
+
+    def start(settings: Settings) -> Service:
+        service = Service(settings, steady_port(tmp_path / f"port-{len(started)}"))
+        started.append(service)
+        service.wait()
+        return service
+
+    yield start
+    for service in started:
+        service.kill()

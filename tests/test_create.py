@@ -1,0 +1,150 @@
+"""`POST /api/v1/campaigns` with input that is right."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.postgres import Connection
+from tests.conftest import Client
+
+EXAMPLE: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "dev" / "example.json").read_text()
+)
+
+# The keys of the published response, in its order.
+PUBLISHED = [
+    "id",
+    "name",
+    "description",
+    "campaign_type",
+    "status",
+    "assistant_id",
+    "welcome_message_template",
+    "agenda_template",
+    "end_call_message_template",
+    "sms_message_template",
+    "fallback_values",
+    "variable_mappings",
+    "available_variables",
+    "max_attempts",
+    "retry_delay_minutes",
+    "total_contacts",
+    "completed_contacts",
+    "failed_contacts",
+    "created_at",
+    "updated_at",
+]
+
+
+async def test_the_published_example_gives_the_published_response(
+    client: Client, organization: int
+) -> None:
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE)
+    body = await response.json()
+    assert response.status == 201
+    assert list(body) == [*PUBLISHED, "organization_id", "version"]
+    assert body == EXAMPLE | {
+        "id": body["id"],
+        "status": "draft",
+        "sms_message_template": None,
+        "variable_mappings": {},
+        "available_variables": [],
+        "total_contacts": 0,
+        "completed_contacts": 0,
+        "failed_contacts": 0,
+        "created_at": body["created_at"],
+        "updated_at": body["created_at"],
+        "organization_id": organization,
+        "version": 1,
+    }
+    assert type(body["id"]) is int
+    assert body["created_at"].endswith("Z")
+    assert datetime.now(UTC) - datetime.fromisoformat(body["created_at"]) < timedelta(minutes=1)
+
+
+async def test_the_answer_says_where_the_campaign_is_and_which_version(client: Client) -> None:
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE)
+    body = await response.json()
+    assert response.headers["Location"] == f"/api/v1/campaigns/{body['id']}"
+    assert response.headers["ETag"] == '"1"'
+    assert response.headers["Content-Type"] == "application/json; charset=utf-8" or (
+        response.content_type == "application/json"
+    )
+
+
+async def test_the_shortest_body_gets_the_published_defaults(client: Client) -> None:
+    shortest = {"name": "A", "campaign_type": "sms", "assistant_id": 1}
+    response = await client.post("/api/v1/campaigns", json=shortest)
+    body = await response.json()
+    assert response.status == 201
+    assert {name: body[name] for name in PUBLISHED[1:18]} == {
+        "name": "A",
+        "description": None,
+        "campaign_type": "sms",
+        "status": "draft",
+        "assistant_id": 1,
+        "welcome_message_template": None,
+        "agenda_template": None,
+        "end_call_message_template": None,
+        "sms_message_template": None,
+        "fallback_values": {},
+        "variable_mappings": {},
+        "available_variables": [],
+        "max_attempts": 3,
+        "retry_delay_minutes": 30,
+        "total_contacts": 0,
+        "completed_contacts": 0,
+        "failed_contacts": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "description",
+        "welcome_message_template",
+        "agenda_template",
+        "end_call_message_template",
+        "sms_message_template",
+        "fallback_values",
+        "max_attempts",
+        "retry_delay_minutes",
+    ],
+)
+async def test_an_optional_field_that_is_null_is_not_given(client: Client, field: str) -> None:
+    shortest = {"name": "A", "campaign_type": "mixed", "assistant_id": 1}
+    without = await (await client.post("/api/v1/campaigns", json=shortest)).json()
+    response = await client.post("/api/v1/campaigns", json=shortest | {field: None})
+    assert response.status == 201
+    assert (await response.json())[field] == without[field]
+
+
+async def test_what_is_stored_is_what_was_answered(
+    client: Client, connection: Connection, organization: int
+) -> None:
+    body = await (await client.post("/api/v1/campaigns", json=EXAMPLE)).json()
+    row = await connection.fetchrow("SELECT * FROM campaigns")
+    assert row is not None
+    stored = dict(row)
+    for name in ("fallback_values", "variable_mappings", "available_variables"):
+        stored[name] = json.loads(stored[name])
+    for name in ("created_at", "updated_at"):
+        stored[name] = stored[name].isoformat().replace("+00:00", "Z")
+    assert stored == body
+
+
+async def test_fallback_values_keep_their_order_and_types(client: Client) -> None:
+    values = {"zeta": "z", "alpha": 1, "yes": True, "rate": 0.5}
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE | {"fallback_values": values})
+    answered = (await response.json())["fallback_values"]
+    assert list(answered.items()) == list(values.items())
+    assert answered["yes"] is True
+
+
+async def test_ids_are_never_given_twice(client: Client) -> None:
+    # More than one reserved block of ids.
+    answers = [await client.post("/api/v1/campaigns", json=EXAMPLE) for _ in range(120)]
+    assert len({(await answer.json())["id"] for answer in answers}) == 120
