@@ -89,10 +89,11 @@ def _create_key(options: argparse.Namespace, settings: Settings) -> None:
 
 def _tail_events(options: argparse.Namespace, settings: Settings) -> None:
     async def tail_events() -> None:
-        async for body in tail.events(settings):
-            print(body.decode() if options.json else _readable(body), flush=True)
+        async with tail.events(settings) as events:
+            print("Waiting for events; stop with Ctrl-C.", file=sys.stderr, flush=True)
+            async for body in events:
+                print(body.decode() if options.json else _readable(body), flush=True)
 
-    print("Waiting for events; stop with Ctrl-C.", file=sys.stderr)
     try:
         uvloop.run(tail_events())
     except broker.ERRORS as error:

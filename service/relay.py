@@ -47,7 +47,10 @@ class Relay:
         self.wake()
 
     def status(self) -> dict[str, object]:
-        """What an operator asks first: is it publishing, since when, and why it last was not."""
+        """What an operator asks first: is it publishing, since when, and why it last was not.
+
+        Anybody may read this, so addresses and other details of an error are in the log only.
+        """
         return {"state": self._state, "since": self._since, "last_error": self._last_error}
 
     async def run(self) -> None:
@@ -59,10 +62,11 @@ class Relay:
                     await self._publish_until_doubt(publisher)
                     doubt = publisher.doubt
             except broker.ERRORS as error:
-                doubt = f"{type(error).__name__}: {error}"
-            except Exception:
+                logger.warning("broker cannot be used", error=f"{type(error).__name__}: {error}")
+                doubt = type(error).__name__
+            except Exception as error:
                 logger.exception("relay failed")
-                doubt = "unexpected error, see the log"
+                doubt = type(error).__name__
             if doubt is not None:
                 self._failures += 1
                 self._enter("connecting", doubt)

@@ -6,17 +6,18 @@ own; tests in it are told apart by their organization.
 
 import asyncio
 import itertools
+import logging
 import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
@@ -129,9 +130,20 @@ async def api_key(connection: postgres.Connection, organization: int) -> str:
 
 @pytest.fixture
 async def client(
-    aiohttp_client: Callable[..., Awaitable[Client]], settings: Settings, api_key: str
+    settings: Settings, api_key: str, aiohttp_client: Callable[..., Awaitable[Client]]
 ) -> Client:
     """A client with a valid key, of a service that runs in this process."""
     return await aiohttp_client(
         create_app(settings), headers={"Authorization": f"Bearer {api_key}"}
     )
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """For tests that configure the logs of this process."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    structlog.reset_defaults()

@@ -11,6 +11,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from service import broker
+from service.postgres import Connection
 from service.settings import Settings
 
 QUEUES = ("campaign.import", "campaign.schedule", "campaign.start")
@@ -44,14 +45,30 @@ class Consumer:
         }
 
 
-async def eventually(happened: Callable[[], bool], seconds: float, what: str) -> None:
+async def eventually(
+    happened: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float, what: str
+) -> None:
     """Poll until it happened; fail after `seconds`."""
+
+    async def has_happened() -> bool:
+        answer = happened()
+        return answer if isinstance(answer, bool) else await answer
+
     try:
         async with asyncio.timeout(seconds):
-            while not happened():
+            while not await has_happened():
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"not within {seconds} seconds: {what}")
+
+
+async def outbox_is_empty(connection: Connection) -> None:
+    """Return once every event is confirmed."""
+
+    async def is_empty() -> bool:
+        return not await connection.fetchval("SELECT count(*) FROM outbox")
+
+    await eventually(is_empty, 20, "an empty outbox")
 
 
 @pytest.fixture

@@ -1,0 +1,117 @@
+"""What reaches the bus for a create."""
+
+import uuid
+from datetime import datetime
+
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from service import broker
+from service.postgres import Connection
+from tests.conftest import Client
+from tests.consumers import QUEUES, Consumer, outbox_is_empty
+from tests.test_create import EXAMPLE
+
+
+async def test_each_queue_gets_one_event_that_is_the_answered_campaign(
+    client: Client, consumer: Consumer
+) -> None:
+    campaign = await (await client.post("/api/v1/campaigns", json=EXAMPLE)).json()
+    arrived = await consumer.events(1)
+    assert list(arrived) == list(QUEUES)
+    for events in arrived.values():
+        assert [event["data"]["campaign"] for event in events] == [campaign]
+
+
+async def test_the_body_is_a_cloud_event_that_its_sdk_accepts(
+    client: Client, consumer: Consumer
+) -> None:
+    campaign = await (await client.post("/api/v1/campaigns", json=EXAMPLE)).json()
+    await consumer.events(1)
+    message = consumer.messages["campaign.import"][0]
+    event = JSONFormat().read(CloudEvent, message.body)
+    assert event.get_specversion() == "1.0"
+    assert event.get_type() == "campaign.created"
+    assert event.get_source() == f"/api/v1/campaigns/{campaign['id']}"
+    assert event.get_subject() == str(campaign["id"])
+    assert event.get_time() == datetime.fromisoformat(campaign["created_at"])
+    assert event.get_datacontenttype() == "application/json"
+    assert event.get_dataschema() == "urn:campaign-service:event:campaign.created:1"
+    assert event.get_extension("sequence") == "0000000001"
+    assert event.get_extension("partitionkey") == str(campaign["id"])
+
+
+async def test_the_message_is_durable_and_its_id_is_the_events(
+    client: Client, consumer: Consumer
+) -> None:
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    arrived = await consumer.events(1)
+    for queue, [message] in consumer.messages.items():
+        assert message.message_id == arrived[queue][0]["id"]
+        assert uuid.UUID(message.message_id)
+        assert message.content_type == "application/cloudevents+json"
+        assert message.delivery_mode == 2
+        assert message.routing_key == "campaign.created"
+        assert message.type == "campaign.created"
+
+
+async def test_every_copy_is_byte_identical(client: Client, consumer: Consumer) -> None:
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await consumer.events(1)
+    assert len({messages[0].body for messages in consumer.messages.values()}) == 1
+
+
+async def test_the_request_id_and_trace_of_the_caller_go_along(
+    client: Client, consumer: Consumer
+) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    headers = {"X-Request-ID": "order-17", "traceparent": trace}
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
+    arrived = await consumer.events(1)
+    message = consumer.messages["campaign.start"][0]
+    assert response.headers["X-Request-ID"] == "order-17"
+    assert arrived["campaign.start"][0]["requestid"] == "order-17"
+    assert arrived["campaign.start"][0]["traceparent"] == trace
+    assert message.headers == {"request-id": "order-17", "traceparent": trace}
+
+
+async def test_a_request_id_that_is_no_word_is_replaced(client: Client) -> None:
+    headers = {"X-Request-ID": "two words"}
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
+    assert uuid.UUID(response.headers["X-Request-ID"])
+
+
+async def test_required_and_optional_variables_travel_along(
+    client: Client, consumer: Consumer
+) -> None:
+    body = EXAMPLE | {
+        "sms_message_template": "{{order|default('none')}} {{plan}} {{plan|default('basic')}}",
+        "fallback_values": {"city": "Rome"},
+        "agenda_template": "{{city}} {{company|upper}} {{appointment_date}}",
+    }
+    await client.post("/api/v1/campaigns", json=body)
+    [event] = (await consumer.events(1))["campaign.import"]
+    assert event["data"]["template_variables"] == {
+        "required": ["appointment_date", "plan"],
+        "optional": ["assistant_name", "city", "company", "name", "order"],
+    }
+
+
+async def test_a_refused_campaign_leaves_nothing_behind(
+    client: Client, connection: Connection
+) -> None:
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE | {"max_attempts": "3"})
+    assert response.status == 422
+    assert await connection.fetchval("SELECT count(*) FROM campaigns") == 0
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_an_event_that_is_confirmed_leaves_the_outbox(
+    client: Client, connection: Connection
+) -> None:
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await outbox_is_empty(connection)
+
+
+def test_the_consumers_queues_are_the_promised_ones() -> None:
+    assert tuple(broker.QUEUES) == QUEUES

@@ -1,0 +1,89 @@
+"""/healthz and /readyz."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from service.app import create_app
+from service.postgres import Connection
+from service.settings import Settings
+from tests.conftest import Client
+from tests.consumers import eventually
+from tests.test_relay import NOWHERE
+
+Start = Callable[..., Awaitable[Client]]
+
+
+async def test_health_needs_no_key(client: Client) -> None:
+    client.session.headers.clear()
+    response = await client.get("/healthz")
+    assert (response.status, await response.json()) == (200, {"status": "ok"})
+
+
+async def test_a_service_with_database_and_broker_is_ready(client: Client) -> None:
+    async def publishes() -> bool:
+        return bool((await (await client.get("/readyz")).json())["relay"]["state"] == "publishing")
+
+    await eventually(publishes, 10, "the relay publishes")
+    response = await client.get("/readyz")
+    body = await response.json()
+    assert response.status == 200
+    assert (body["status"], body["database"]) == ("ready", "ok")
+
+
+async def test_without_the_broker_it_is_ready_and_says_why_the_relay_waits(
+    settings: Settings, aiohttp_client: Start
+) -> None:
+    client = await aiohttp_client(create_app(replace(settings, amqp_url=NOWHERE)))
+
+    async def has_tried() -> bool:
+        body = await (await client.get("/readyz")).json()
+        return body["relay"]["last_error"] is not None
+
+    await eventually(has_tried, 10, "a failed attempt")
+    response = await client.get("/readyz")
+    body = await response.json()
+    assert (response.status, body["status"]) == (200, "ready")
+    assert body["relay"]["state"] == "connecting"
+    assert body["relay"]["last_error"] == "AMQPConnectionError"
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://nobody:hunter2@127.0.0.1:1/none", "postgresql://u:hunter2@[::1]:1/d"]
+)
+async def test_without_the_database_it_is_unready_and_says_so(
+    settings: Settings, aiohttp_client: Start, url: str
+) -> None:
+    client = await aiohttp_client(create_app(replace(settings, database_url=url)))
+    response = await client.get("/readyz")
+    body = await response.json()
+    assert (response.status, body["status"]) == (503, "unready")
+    assert body["database"].startswith("cannot be used (")
+    assert "hunter2" not in str(body)
+
+
+async def test_without_the_database_a_create_is_told_to_come_back(
+    settings: Settings, aiohttp_client: Start
+) -> None:
+    nowhere = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
+    client = await aiohttp_client(create_app(nowhere))
+    response = await client.post("/api/v1/campaigns", headers={"Authorization": "Bearer x"})
+    assert response.status == 503
+    assert response.headers["Retry-After"] == "1"
+    assert response.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM schema_revisions", "DROP TABLE schema_revisions"])
+async def test_without_the_schema_it_is_unready_and_says_what_to_do(
+    client: Client, connection: Connection, statement: str
+) -> None:
+    await connection.execute(statement)
+    response = await client.get("/readyz")
+    assert response.status == 503
+    assert "run 'campaigns migrate'" in (await response.json())["database"]
+
+
+async def test_a_newer_schema_is_as_good(client: Client, connection: Connection) -> None:
+    await connection.execute("INSERT INTO schema_revisions (revision) VALUES (1000)")
+    assert (await client.get("/readyz")).status == 200

@@ -1,0 +1,34 @@
+"""Every statement, against the real schema."""
+
+import inspect
+
+import pytest
+
+from service import postgres, queries
+from service.postgres import Connection
+
+
+@pytest.mark.parametrize("name", queries.STATEMENTS)
+async def test_every_statement_fits_the_schema(connection: Connection, name: str) -> None:
+    await connection.prepare(queries.STATEMENTS[name])
+
+
+def test_every_statement_has_a_function_of_its_name_and_the_other_way_round() -> None:
+    functions = [name for name, _ in inspect.getmembers(queries, inspect.iscoroutinefunction)]
+    assert sorted(functions) == sorted(queries.STATEMENTS)
+
+
+@pytest.mark.parametrize("statement", queries.STATEMENTS.values())
+def test_every_statement_begins_with_its_purpose(statement: str) -> None:
+    lines = statement.splitlines()
+    assert lines[0].startswith("-- ")
+    assert not lines[1].startswith("--")
+
+
+async def test_the_schema_may_be_applied_again_and_at_once(
+    connection: Connection, settings: postgres.Settings
+) -> None:
+    async with postgres.connect(settings) as other:
+        for each in (connection, other):
+            await postgres.migrate(each)
+    assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION

@@ -1,0 +1,131 @@
+"""`POST /api/v1/campaigns` with input that is wrong: one clear answer, nothing stored."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from service import problems
+from service.app import create_app
+from service.settings import Settings
+from tests.conftest import Client
+from tests.test_create import EXAMPLE
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "detail", "reason"),
+    [
+        ({"name": MISSING}, "#/name", "Missing data", "required"),
+        ({"campaign_type": MISSING}, "#/campaign_type", "Missing data", "required"),
+        ({"assistant_id": MISSING}, "#/assistant_id", "Missing data", "required"),
+        ({"name": None}, "#/name", "may not be null", "required is not null either"),
+        ({"name": ""}, "#/name", "1 to 200", "published minimum"),
+        ({"name": "x" * 201}, "#/name", "1 to 200", "published maximum"),
+        ({"name": 7}, "#/name", "string", "no number becomes a text"),
+        ({"name": "a\0b"}, "#/name", "NUL", "PostgreSQL cannot store it"),
+        ({"campaign_type": "fax"}, "#/campaign_type", "call, sms, mixed", "not a published type"),
+        ({"assistant_id": "123"}, "#/assistant_id", "integer", "no text becomes a number"),
+        ({"assistant_id": 1.0}, "#/assistant_id", "integer", "no fraction, not even .0"),
+        ({"assistant_id": True}, "#/assistant_id", "integer", "JSON's true is no 1"),
+        ({"assistant_id": 2**63}, "#/assistant_id", "integer", "beyond the column"),
+        ({"assistant_id": 0}, "#/assistant_id", "integer", "ids start at 1"),
+        ({"max_attempts": 0}, "#/max_attempts", "integer", "no attempt is no campaign"),
+        ({"max_attempts": 2**31}, "#/max_attempts", "integer", "beyond the column"),
+        ({"retry_delay_minutes": -1}, "#/retry_delay_minutes", "integer", "no time travel"),
+        ({"max_attempt": 3}, "#/max_attempt", "not a field", "a typo is not dropped silently"),
+        ({"agenda_template": "{{ name"}, "#/agenda_template", "line 1", "unclosed"),
+        ({"agenda_template": "{{n|shout}}"}, "#/agenda_template", "title_case", "unknown filter"),
+        ({"agenda_template": "(" * 9 + "{{" + "(" * 5000}, "#/agenda_template", "", "deep nesting"),
+        ({"fallback_values": []}, "#/fallback_values", "object", "not an object"),
+        ({"fallback_values": {"a/b~": []}}, "#/fallback_values/a~1b~0", "string", "escaped key"),
+        ({"fallback_values": {"a": None}}, "#/fallback_values/a", "", "null is no value"),
+    ],
+)
+async def test_a_wrong_field_is_named(
+    client: Client, change: dict[str, Any], pointer: str, detail: str, reason: str
+) -> None:
+    body = {name: value for name, value in (EXAMPLE | change).items() if value is not MISSING}
+    response = await client.post("/api/v1/campaigns", json=body)
+    document = await response.json()
+    assert response.status == 422, reason
+    assert [error["pointer"] for error in document["errors"]] == [pointer]
+    assert detail in document["errors"][0]["detail"]
+
+
+async def test_all_that_is_wrong_is_named_at_once(client: Client) -> None:
+    response = await client.post("/api/v1/campaigns", json={"name": "", "campaign_type": 1, "x": 2})
+    errors = (await response.json())["errors"]
+    assert {error["pointer"] for error in errors} == {
+        "#/name",
+        "#/campaign_type",
+        "#/assistant_id",
+        "#/x",
+    }
+
+
+@pytest.mark.parametrize("body", ["[]", '"text"', "1", "null"])
+async def test_a_body_that_is_no_object_is_refused(client: Client, body: str) -> None:
+    response = await client.post("/api/v1/campaigns", data=body)
+    assert response.status == 422
+    assert (await response.json())["errors"][0]["pointer"] == "#"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"name": NaN}', b'"\xff"', b'{"name": "\\ud800"}'])
+async def test_malformed_json_is_a_400(client: Client, body: bytes) -> None:
+    response = await client.post("/api/v1/campaigns", data=body)
+    document = await response.json()
+    assert response.status == 400
+    assert document["type"] == "urn:problem-type:campaigns:malformed-body"
+    assert document["detail"].startswith("The body is not valid JSON: ")
+
+
+async def test_every_refusal_is_one_problem_document(client: Client) -> None:
+    response = await client.post("/api/v1/campaigns", json={})
+    document = await response.json()
+    assert response.content_type == "application/problem+json"
+    assert list(document) == ["type", "title", "status", "detail", "request_id", "errors"]
+    assert document["status"] == response.status == 422
+    assert document["request_id"] == response.headers["X-Request-ID"]
+    assert isinstance(document["detail"], str)
+
+
+async def test_a_body_over_the_limit_is_a_413(client: Client) -> None:
+    response = await client.post("/api/v1/campaigns", data=io.BytesIO(b" " * (1024 * 1024 + 1)))
+    assert response.status == 413
+    assert response.content_type == "application/problem+json"
+
+
+async def test_an_unknown_path_is_a_404_document(client: Client) -> None:
+    response = await client.get("/api/v1/nothing")
+    assert response.status == 404
+    assert (await response.json())["type"] == "urn:problem-type:campaigns:not-found"
+
+
+async def test_a_wrong_method_is_a_405_that_names_the_right_ones(client: Client) -> None:
+    response = await client.delete("/api/v1/campaigns")
+    assert response.status == 405
+    assert response.headers["Allow"] == "POST"
+    assert response.content_type == "application/problem+json"
+
+
+async def test_a_crash_tells_the_log_all_and_the_caller_nothing(
+    settings: Settings, aiohttp_client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def crash(_request: web.Request) -> web.Response:
+        raise ZeroDivisionError("the inside")
+
+    app = create_app(settings)
+    app.router.add_get("/crash", crash)
+    client = await aiohttp_client(app)
+    response = await client.get("/crash")
+    text = await response.text()
+    assert response.status == 500
+    assert response.content_type == problems.CONTENT_TYPE
+    assert "inside" not in text
+    assert "ZeroDivision" not in text
+    assert json.loads(text)["request_id"] == response.headers["X-Request-ID"]
+    assert capsys.readouterr().out.count("ZeroDivisionError: the inside") == 1

@@ -1,0 +1,103 @@
+"""Settings: environment over file over default, and nothing wrong gets through."""
+
+import logging
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from service import logs
+from service.settings import DEFAULT_FILE, Settings, SettingsError, load
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "settings.toml"
+
+
+def test_the_file_in_the_repository_lists_every_setting_at_its_default() -> None:
+    assert tomllib.loads(DEFAULT_FILE.read_text()) == asdict(Settings())
+
+
+def test_every_setting_in_the_file_has_a_comment_above_it() -> None:
+    paragraphs = DEFAULT_FILE.read_text().split("\n\n")
+    assert all(paragraph.startswith("#") for paragraph in paragraphs)
+
+
+def test_the_file_wins_over_the_default(file: Path) -> None:
+    file.write_text("http_port = 9000\n")
+    assert load({"CONFIG_FILE": str(file)}).http_port == 9000
+
+
+def test_the_environment_wins_over_the_file(file: Path) -> None:
+    file.write_text("http_port = 9000\n")
+    assert load({"CONFIG_FILE": str(file), "HTTP_PORT": "9001"}).http_port == 9001
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert load({"HTTP_PORT": ""}).http_port == 8080
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("http_prot = 1", "http_prot"),
+        ('http_port = "many"', "http_port"),
+        ("http_port = 80.5", "http_port"),
+        ("http_port = true", "http_port"),
+        ("http_port = 0", "http_port"),
+        ("http_host = 1", "http_host"),
+        ("relay_poll_seconds = 0", "relay_poll_seconds"),
+        ('relay_poll_seconds = "soon"', "relay_poll_seconds"),
+        ('log_level = "loud"', "log_level"),
+        ('database_url = "mysql://x"', "database_url"),
+        ('database_url = "postgresql://u:pa/ss@h/d"', "database_url"),
+        ('amqp_url = "http://x"', "amqp_url"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_its_name(file: Path, line: str, name: str) -> None:
+    file.write_text(line + "\n")
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load({"CONFIG_FILE": str(file)})
+
+
+def test_all_wrong_settings_are_named_at_once() -> None:
+    with pytest.raises(SettingsError, match="http_port: .*; log_level: "):
+        load({"HTTP_PORT": "x", "LOG_LEVEL": "x"})
+
+
+def test_a_wrong_secret_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"DATABASE_URL": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "= broken", "\xff"])
+def test_a_file_that_cannot_be_read_stops_the_start(file: Path, content: str | None) -> None:
+    if content is not None:
+        file.write_text(content, encoding="latin-1")
+    with pytest.raises(SettingsError, match=str(file)):
+        load({"CONFIG_FILE": str(file)})
+
+
+@pytest.fixture
+def secretive() -> Settings:
+    return Settings(
+        database_url="postgresql://u:hunter2@h/d", amqp_url="amqp://u:hunter2@h/", log_format="json"
+    )
+
+
+def test_secrets_are_not_in_the_representation(secretive: Settings) -> None:
+    assert "hunter2" not in repr(secretive)
+
+
+def test_secrets_are_not_in_the_logs(
+    secretive: Settings, capfd: pytest.CaptureFixture[str], restored_logging: None
+) -> None:
+    logs.configure(secretive)
+    logs.structlog.get_logger("test").info("starting", settings=secretive)
+    logging.getLogger("other").warning("with %s", secretive)
+    text = capfd.readouterr().err
+    assert text.count("http_port=8080") == 2
+    assert "hunter2" not in text
