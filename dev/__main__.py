@@ -41,7 +41,9 @@ def main() -> int:
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", nargs="?", choices=[name for name in _COMMANDS if name], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "command", nargs="?", choices=[name for name in _COMMANDS if name], help=argparse.SUPPRESS
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
     try:
@@ -83,9 +85,11 @@ def _campaigns(arguments: Sequence[str]) -> int:
     try:
         assignments = dict(word.split("=", 1) for word in shlex.split(env_file.read_text()))
     except FileNotFoundError:
-        raise Failure(f"nothing runs on {env_file.parent}: start ./run in another terminal") from None
+        raise Failure(
+            f"nothing runs on {env_file.parent}: start ./run in another terminal"
+        ) from None
     os.environ.update(assignments)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "service", *arguments])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "service", *arguments])
 
 
 def _lock(_arguments: Sequence[str]) -> int:

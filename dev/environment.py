@@ -1,4 +1,7 @@
-"""First half of `./run`: makes the environment `.venv` that the second half, `dev`, runs in.
+"""First half of `./run`: makes the environment that the second half, `dev`, runs in.
+
+Each version of Python has one of its own, `.venv/3.11` and so on, so that trying another version
+takes nothing away from a stack that runs.
 
 Runs in whatever Python the machine has, so it imports nothing but the standard library.
 """
@@ -15,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-VENV = ROOT / ".venv"
+VENV = ROOT / ".venv" / "{}.{}".format(*sys.version_info)
 PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "made-from"
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
 
 
@@ -29,38 +33,45 @@ def main() -> None:
     started = time.monotonic()
     try:
         with _lock():
-            if _stamp_file().exists() and _stamp_file().read_text() == _stamp():
-                pass
-            else:
+            if not _is_up_to_date():
                 _make()
-                _stamp_file().write_text(_stamp())
     except KeyboardInterrupt:
         sys.exit(130)
     except (Failure, OSError) as error:
         sys.exit(f"run: {error}")
     os.environ["RUN_STARTED"] = str(started)
-    os.execv(PYTHON, [PYTHON, "-P", "-m", "dev", *sys.argv[1:]])  # noqa: S606: our own Python
+    os.execv(PYTHON, [str(PYTHON), "-P", "-m", "dev", *sys.argv[1:]])
 
 
 def _make() -> None:
     """Install what the lock file names, checked by hash, and the service itself."""
     _say(f"making the environment {VENV} with Python {sys.version.split()[0]}")
-    shutil.rmtree(VENV, ignore_errors=True)
-    uv = shutil.which("uv")
-    if uv:
-        _do([uv, "venv", "--python", sys.executable, str(VENV)])
-    else:
-        uv = _uv_of_our_own()
+    if not _is_ours():
+        _make_empty()
+    uv = shutil.which("uv") or str(VENV / "bin" / "uv")
     _do([uv, "pip", "sync", "--require-hashes", "--python", str(PYTHON), str(LOCK_FILE)])
     _do(
         [uv, "pip", "install", "--python", str(PYTHON)]
         + ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
     )
+    STAMP.write_text(_stamp())
     _say("environment ready")
 
 
-def _uv_of_our_own() -> str:
-    """A plain venv needs pip only to get the locked uv, which installs the rest much faster."""
+def _is_up_to_date() -> bool:
+    return _is_ours() and STAMP.read_text() == _stamp()
+
+
+def _is_ours() -> bool:
+    """Whether it was finished once, its Python is still there, and the checkout did not move."""
+    return PYTHON.exists() and STAMP.exists() and STAMP.read_text().startswith(f"{ROOT}\n")
+
+
+def _make_empty() -> None:
+    shutil.rmtree(VENV, ignore_errors=True)
+    if uv := shutil.which("uv"):
+        _do([uv, "venv", "--python", sys.executable, str(VENV)])
+        return
     try:
         _do([sys.executable, "-m", "venv", str(VENV)])
     except Failure as error:
@@ -68,10 +79,10 @@ def _uv_of_our_own() -> str:
             f"{sys.executable} cannot make virtual environments: install your distribution's "
             "package python3-venv, or uv, and run this again"
         ) from error
+    # pip only has to get the locked uv, which installs the rest much faster.
     alone = VENV / "uv.txt"
     alone.write_text(_block_of_lock_file("uv=="))
     _do([str(PYTHON), "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", str(alone)])
-    return str(VENV / "bin" / "uv")
 
 
 def _block_of_lock_file(start: str) -> str:
@@ -94,14 +105,10 @@ def _do(command: list[str]) -> None:
         raise Failure(f"this failed: {' '.join(command)}\n{last}\nIs the package index reachable?")
 
 
-def _stamp_file() -> Path:
-    return VENV / "made-from"
-
-
 def _stamp() -> str:
-    """What the environment depends on: the Python, the place, and the files that name packages."""
+    """What the environment depends on: the place, and the files that name packages."""
     files = LOCK_FILE.read_bytes() + (ROOT / "pyproject.toml").read_bytes()
-    return f"{sys.version}\n{sys.executable}\n{ROOT}\n{hashlib.sha256(files).hexdigest()}\n"
+    return f"{ROOT}\n{hashlib.sha256(files).hexdigest()}\n"
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from dev.console import Failure, say
 from dev.folders import secret, server_folder
-from dev.processes import Child, User, steady_port, unprivileged_user
+from dev.processes import Child, steady_port, unprivileged_user
 
 _ROLE = "campaigns"
 _DATABASE = "campaigns"
 
 
 class Postgres:
-    """One server with its data below `state`; `keep_open` are descriptors it holds while it lives."""
+    """One server with its data below `state`; while it lives it holds the files `keep_open`."""
 
     def __init__(self, state: Path, keep_open: Sequence[int] = ()) -> None:
         self._keep_open = keep_open
@@ -39,7 +39,7 @@ class Postgres:
             self._initialise()
         port = steady_port(self.folder / "port")
         self.child = Child(
-            [self._binaries / "postgres", "-D", self._data]
+            [str(self._binaries / "postgres"), "-D", str(self._data)]
             + ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}"]
             # Paths of sockets end at 107 bytes, and ours may be longer.
             + ["-c", "unix_socket_directories=", "-c", "max_connections=200"],
@@ -77,18 +77,18 @@ class Postgres:
                 os.chown(unfinished, self._user.uid, self._user.gid)
                 os.chown(password.name, self._user.uid, self._user.gid)
             self._do(
-                [self._binaries / "initdb", "-D", unfinished, "-U", _ROLE]
+                [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", _ROLE]
                 + ["--auth=scram-sha-256", f"--pwfile={password.name}"]
                 + ["--encoding=UTF8", "--locale=C", "--no-instructions"]
             )
         self._do(
-            [self._binaries / "postgres", "--single", "-D", unfinished, "postgres"],
+            [str(self._binaries / "postgres"), "--single", "-D", str(unfinished), "postgres"],
             text=f"CREATE DATABASE {_DATABASE};\n",
         )
         unfinished.rename(self._data)
 
-    def _do(self, command: Sequence[str | Path], text: str = "") -> None:
-        user: User | None = self._user
+    def _do(self, command: Sequence[str], text: str = "") -> None:
+        user = self._user
         done = subprocess.run(
             command,
             input=text,
@@ -96,7 +96,9 @@ class Postgres:
             cwd="/",
             capture_output=True,
             text=True,
-            **({"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}),
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=[] if user else None,
         )
         if done.returncode:
             raise Failure(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()}")

@@ -82,11 +82,11 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509: there are no threads when we start one
+                preexec_fn=die_with_parent,
                 pass_fds=keep_open,
-                **(
-                    {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
-                ),
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=[] if user else None,
             )
         finally:
             if output:

@@ -31,7 +31,7 @@ _THREE_WAYS = (
 
 
 class RabbitMQ:
-    """One node with its data below `state`; `keep_open` are descriptors it holds while it lives."""
+    """One node with its data below `state`; while it lives it holds the files `keep_open`."""
 
     def __init__(self, state: Path, keep_open: Sequence[int] = ()) -> None:
         self._keep_open = keep_open
@@ -221,4 +221,6 @@ def _do(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         said = "\n".join(done.stderr.strip().splitlines()[-4:])
-        raise Failure(f"RabbitMQ cannot be fetched ({' '.join(command[:2])} failed); {_THREE_WAYS}\n{said}")
+        raise Failure(
+            f"RabbitMQ cannot be fetched ({' '.join(command[:2])} failed); {_THREE_WAYS}\n{said}"
+        )

@@ -121,7 +121,7 @@ class _Server:
 
     @property
     def _url(self) -> str:
-        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104: read, not listened on
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
         host = anywhere.get(self._host, self._host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
@@ -150,7 +150,11 @@ class _Server:
     def _banner(self, env_file: Path) -> str:
         run = shlex.quote(os.path.relpath(ROOT / "run"))
         run = run if "/" in run else f"./{run}"
-        own_state = f"STATE_DIR={shlex.quote(str(self._state))} " if self._environment.get("STATE_DIR") else ""
+        own_state = (
+            f"STATE_DIR={shlex.quote(str(self._state))} "
+            if self._environment.get("STATE_DIR")
+            else ""
+        )
         return f"""
   The campaign service is at {self._url}
   Your API key is            {self._key}
@@ -180,8 +184,8 @@ def _check_port(host: str, port: str) -> None:
             listener.bind((host, int(port)))
         except OSError as error:
             raise Failure(
-                f"cannot listen on {host} port {port} ({error.strerror}): "
-                f"stop what uses it, or choose another, as in HTTP_PORT={int(port) % 65535 + 1} ./run"
+                f"cannot listen on {host} port {port} ({error.strerror}): stop what uses it, "
+                f"or choose another, as in HTTP_PORT={int(port) % 65535 + 1} ./run"
             ) from error
 
 

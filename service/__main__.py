@@ -1,7 +1,6 @@
 """The command line: `campaigns` when installed, `python -m service` anywhere else."""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence

@@ -12,6 +12,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
 from pamqp.commands import Basic
+from pamqp.common import FieldTable
 from yarl import URL
 
 from service import events
@@ -28,8 +29,8 @@ QUEUES = {
 }
 
 # A queue that exists refuses other arguments, so limits that operators tune are policies of theirs.
-_QUORUM = {"x-queue-type": "quorum"}
-_CONSUMED = _QUORUM | {
+_QUORUM: FieldTable = {"x-queue-type": "quorum"}
+_CONSUMED: FieldTable = _QUORUM | {
     "x-delivery-limit": 20,
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD_LETTERS,
@@ -53,9 +54,9 @@ class Publisher:
     """Publishes on one channel, until the first doubt about it."""
 
     def __init__(
-        self, connection: AbstractConnection, exchange: AbstractExchange, timeout_seconds: float
+        self, channel: AbstractChannel, exchange: AbstractExchange, timeout_seconds: float
     ) -> None:
-        self._connection = connection
+        self._channel = channel
         self._exchange = exchange
         self._timeout_seconds = timeout_seconds
         self._doubt: str | None = None
@@ -67,7 +68,7 @@ class Publisher:
         An event of unknown outcome may still be on its way; a second copy of it on the same
         channel could take the first one's answer for its own.
         """
-        if self._doubt is None and (self._connection.is_closed or self._exchange.channel.is_closed):
+        if self._doubt is None and self._channel.is_closed:
             self._doubt = "the broker or the network closed the connection"
         return self._doubt
 
@@ -82,8 +83,6 @@ class Publisher:
             confirmation = await self._exchange.publish(
                 _message(event), event.type, mandatory=True, timeout=self._timeout_seconds
             )
-            if not isinstance(confirmation, Basic.Ack):
-                raise TypeError(f"expected an ack, got {type(confirmation).__name__}")
         except PublishError as error:
             # Somebody changed the topology; it is declared anew with the next connection.
             self._doubt = "an event was returned: no queue is bound for it"
@@ -93,6 +92,9 @@ class Publisher:
         except BaseException as error:
             self._doubt = f"the outcome of an event is unknown: {type(error).__name__}"
             raise
+        if not isinstance(confirmation, Basic.Ack):
+            self._doubt = f"an event was answered with {type(confirmation).__name__}"
+            raise NotDelivered(self._doubt)
 
 
 def _message(event: events.Event) -> aio_pika.Message:
@@ -128,7 +130,7 @@ async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             exchange = await declare_exchange(channel)
             await _declare_queues(channel)
-        yield Publisher(connection, exchange, settings.amqp_timeout_seconds)
+        yield Publisher(channel, exchange, settings.amqp_timeout_seconds)
 
 
 async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
-
 from aiohttp import web
 
 from service import events, postgres, queries, templates

@@ -29,7 +29,9 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def _database_problem(app: web.Application) -> str | None:
     try:
-        async with postgres.acquire(app[POOL], app[SETTINGS].database_timeout_seconds) as connection:
+        async with postgres.acquire(
+            app[POOL], app[SETTINGS].database_timeout_seconds
+        ) as connection:
             revision = await queries.schema_revision(connection)
     except postgres.Unavailable as error:
         # The cause's text may name hosts and users; whoever may read those finds them in the log.

@@ -82,7 +82,9 @@ def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:
     """Keep what aiohttp itself decided, such as 404, 405 with `Allow`, or 413."""
     status = HTTPStatus(error.status)
     slug = status.phrase.lower().replace(" ", "-")
-    kept = tuple((name, error.headers[name]) for name in ("Allow", "Location") if name in error.headers)
+    kept = tuple(
+        (name, error.headers[name]) for name in ("Allow", "Location") if name in error.headers
+    )
     kind = Kind(status, slug, status.phrase, headers=kept)
     return _document(request, kind, f"{status.description or status.phrase}.", {})
 

@@ -33,7 +33,11 @@ async def add_key(connection: Connection, organization_id: int, name: str, sha25
 
 async def find_key(connection: Connection, sha256: bytes) -> keys.Caller | None:
     row = await connection.fetchrow(STATEMENTS["find_key"], sha256)
-    return row and keys.Caller(organization_id=row["organization_id"], key_id=row["id"])
+    return (
+        row
+        if row is None
+        else keys.Caller(organization_id=row["organization_id"], key_id=row["id"])
+    )
 
 
 async def reserve_campaign_ids(connection: Connection, count: int) -> list[int]:

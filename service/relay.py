@@ -1,7 +1,7 @@
 """Relay: carries committed events from the outbox to the broker, at least once and in order.
 
-Any number of relays may run on one database. The rows of a batch stay locked while it is published,
-so a relay that dies frees them at once; what was not confirmed is published again by whoever is next.
+Any number of relays may run on one database. The rows of a batch stay locked while it is
+published, so a relay that dies frees them at once, and what was not confirmed is published again.
 """
 
 import asyncio
@@ -127,7 +127,7 @@ async def _settle(
 
 
 def _retry_delay(failures: int) -> float:
-    longest = min(_LAST_RETRY, _FIRST_RETRY * 2 ** min(failures - 1, 10))
+    longest: float = min(_LAST_RETRY, _FIRST_RETRY * 2 ** min(failures - 1, 10))
     return longest * random.uniform(0.8, 1.2)
 
 

@@ -1,6 +1,6 @@
 """Shapes of request bodies: what is accepted, and every problem of what is not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -35,53 +35,42 @@ class InvalidBody(Exception):
         self.problems = problems
 
 
-class _Text(fields.String):
-    """A string that PostgreSQL can store."""
-
-    default_error_messages = {  # noqa: RUF012: marshmallow's own class attribute
-        "invalid": "Must be a string.",
-        "nul": "Must not contain the character NUL (U+0000).",
-    }
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str | None:
-        text: str | None = super()._deserialize(value, *args, **kwargs)
-        if text is not None and "\0" in text:
-            raise self.make_error("nul")
-        return text
+def _storable(text: str) -> None:
+    if "\0" in text:
+        raise ValidationError("Must not contain the character NUL (U+0000).")
 
 
-class _Template(_Text):
-    """The source of a message template."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str | None:
-        source = super()._deserialize(value, *args, **kwargs)
-        if source is not None:
-            try:
-                templates.parse(source)
-            except templates.TemplateError as error:
-                raise ValidationError(f"Not a message template: {error}.") from error
-        return source
+def _template(source: str) -> None:
+    try:
+        templates.parse(source)
+    except templates.TemplateError as error:
+        raise ValidationError(f"Not a message template: {error}.") from error
 
 
-class _Scalar(fields.Field[Any]):
-    """A value that a template can say: a string, a number or a boolean."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str | int | float | bool:
-        if isinstance(value, str):
-            return _Text().deserialize(value)
-        if isinstance(value, int | float):
-            return value
-        raise ValidationError("Must be a string, a number or a boolean.")
+def _text(*checks: Callable[[Any], Any], required: bool = False) -> fields.String:
+    """A string that PostgreSQL can store, and that passes `checks`."""
+    return fields.String(
+        required=required,
+        validate=[_storable, *checks],
+        error_messages={"invalid": "Must be a string."},
+    )
 
 
-def _integer(minimum: int, maximum: int, **options: Any) -> fields.Integer:
+def _integer(minimum: int, maximum: int, *, required: bool = False) -> fields.Integer:
     wanted = f"Must be an integer from {minimum} to {maximum}."
     return fields.Integer(
         strict=True,
+        required=required,
         validate=validate.Range(minimum, maximum, error=wanted),
         error_messages={"invalid": wanted, "too_large": wanted},
-        **options,
     )
+
+
+def _sayable(value: object) -> None:
+    if not isinstance(value, str | int | float):
+        raise ValidationError("Must be a string, a number or a boolean.")
+    if isinstance(value, str):
+        _storable(value)
 
 
 class _CampaignSchema(Schema):
@@ -90,28 +79,26 @@ class _CampaignSchema(Schema):
     class Meta:
         unknown = RAISE
 
-    error_messages = {  # noqa: RUF012: marshmallow's own class attribute
+    error_messages = {  # noqa: RUF012 (marshmallow declares it for instances)
         "unknown": "Is not a field of a campaign.",
         "type": "Must be an object.",
     }
 
-    name = _Text(
-        required=True, validate=validate.Length(1, 200, error="Must have 1 to 200 characters.")
-    )
-    description = _Text()
-    campaign_type = _Text(
+    name = _text(validate.Length(1, 200, error="Must have 1 to 200 characters."), required=True)
+    description = _text()
+    campaign_type = _text(
+        validate.OneOf(get_args(campaigns.CampaignType), error="Must be one of: {choices}."),
         required=True,
-        validate=validate.OneOf(
-            get_args(campaigns.CampaignType), error="Must be one of: {choices}."
-        ),
     )
     assistant_id = _integer(1, _BIGINT_MAX, required=True)
-    welcome_message_template = _Template()
-    agenda_template = _Template()
-    end_call_message_template = _Template()
-    sms_message_template = _Template()
+    welcome_message_template = _text(_template)
+    agenda_template = _text(_template)
+    end_call_message_template = _text(_template)
+    sms_message_template = _text(_template)
     fallback_values = fields.Dict(
-        keys=_Text(), values=_Scalar(), error_messages={"invalid": "Must be an object."}
+        keys=_text(),
+        values=fields.Raw(validate=_sayable),
+        error_messages={"invalid": "Must be an object."},
     )
     max_attempts = _integer(1, _INTEGER_MAX)
     retry_delay_minutes = _integer(0, _INTEGER_MAX)

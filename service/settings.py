@@ -15,7 +15,7 @@ DEFAULT_FILE = Path(__file__).parents[1] / "config" / "service.toml"
 
 
 class SettingsError(Exception):
-    """A setting is unknown, of the wrong type or out of range; the text names it, never its value."""
+    """A setting is unknown or wrong; the text names it, never its value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,10 @@ SETTINGS: web.AppKey[Settings] = web.AppKey("SETTINGS")
 class _Integer(typed.Integer):
     """Reads the text of an environment variable, but no fraction that would be cut off."""
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int | None:
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
         if isinstance(value, float):
             raise self.make_error("invalid", input=value)
-        return super()._deserialize(value, *args, **kwargs)
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 def _url(*schemes: str, example: str) -> typed.String:
@@ -99,8 +99,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     try:
         return Settings(**_SettingsSchema().load(values))
     except ValidationError as error:
-        assert isinstance(error.messages, dict)
-        problems = [f"{name}: {' '.join(texts)}" for name, texts in error.messages.items()]
+        problems = [f"{name}: {' '.join(texts)}" for name, texts in error.messages_dict.items()]
         raise SettingsError("; ".join(problems)) from None
 
 

@@ -11,7 +11,8 @@ SYSTEM_VARIABLES = frozenset({"assistant_name", "company", "name"})
 
 FILTERS = ("default", "lower", "phone_format", "title_case", "upper")
 
-_ENVIRONMENT = Environment(autoescape=False)  # noqa: S701: only parsed here; messages are no HTML
+# Messages are spoken or texted, not shown as HTML; and here they are only parsed.
+_ENVIRONMENT = Environment(autoescape=False)  # noqa: S701
 
 
 class TemplateError(Exception):
@@ -67,7 +68,7 @@ def _names(tree: nodes.Template) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def variables(templates: Iterable[Template], fallbacks: Collection[str]) -> Variables:
-    """Class the names of one campaign: what has a fallback, a `default()` or a system value is optional."""
+    """Class the names of one campaign; any fallback, `default()` or system value makes optional."""
     templates = list(templates)
     names = frozenset().union(*(template.names for template in templates))
     undefaulted = frozenset().union(*(template.undefaulted for template in templates))

@@ -55,7 +55,7 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(scope="session")
 def worker(request: pytest.FixtureRequest) -> str:
     """A name that tells parallel workers apart."""
-    return getattr(request.config, "workerinput", {}).get("workerid", "alone")
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "alone"))
 
 
 @pytest.fixture(scope="session")

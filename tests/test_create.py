@@ -122,9 +122,7 @@ async def test_an_optional_field_that_is_null_is_not_given(client: Client, field
     assert (await response.json())[field] == without[field]
 
 
-async def test_what_is_stored_is_what_was_answered(
-    client: Client, connection: Connection, organization: int
-) -> None:
+async def test_what_is_stored_is_what_was_answered(client: Client, connection: Connection) -> None:
     body = await (await client.post("/api/v1/campaigns", json=EXAMPLE)).json()
     row = await connection.fetchrow("SELECT * FROM campaigns")
     assert row is not None

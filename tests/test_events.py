@@ -48,7 +48,6 @@ async def test_the_message_is_durable_and_its_id_is_the_events(
     arrived = await consumer.events(1)
     for queue, [message] in consumer.messages.items():
         assert message.message_id == arrived[queue][0]["id"]
-        assert uuid.UUID(message.message_id)
         assert message.content_type == "application/cloudevents+json"
         assert message.delivery_mode == 2
         assert message.routing_key == "campaign.created"
@@ -78,7 +77,7 @@ async def test_the_request_id_and_trace_of_the_caller_go_along(
 async def test_a_request_id_that_is_no_word_is_replaced(client: Client) -> None:
     headers = {"X-Request-ID": "two words"}
     response = await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
-    assert uuid.UUID(response.headers["X-Request-ID"])
+    assert str(uuid.UUID(response.headers["X-Request-ID"])) == response.headers["X-Request-ID"]
 
 
 async def test_required_and_optional_variables_travel_along(

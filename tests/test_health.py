@@ -74,7 +74,9 @@ async def test_without_the_database_a_create_is_told_to_come_back(
     assert response.content_type == "application/problem+json"
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM schema_revisions", "DROP TABLE schema_revisions"])
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM schema_revisions", "DROP TABLE schema_revisions"]
+)
 async def test_without_the_schema_it_is_unready_and_says_what_to_do(
     client: Client, connection: Connection, statement: str
 ) -> None:

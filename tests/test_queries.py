@@ -6,6 +6,7 @@ import pytest
 
 from service import postgres, queries
 from service.postgres import Connection
+from service.settings import Settings
 
 
 @pytest.mark.parametrize("name", queries.STATEMENTS)
@@ -26,7 +27,7 @@ def test_every_statement_begins_with_its_purpose(statement: str) -> None:
 
 
 async def test_the_schema_may_be_applied_again_and_at_once(
-    connection: Connection, settings: postgres.Settings
+    connection: Connection, settings: Settings
 ) -> None:
     async with postgres.connect(settings) as other:
         for each in (connection, other):

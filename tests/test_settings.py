@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import structlog
 
 from service import logs
 from service.settings import DEFAULT_FILE, Settings, SettingsError, load
@@ -63,7 +64,7 @@ def test_a_wrong_setting_stops_the_start_with_its_name(file: Path, line: str, na
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:
-    with pytest.raises(SettingsError, match="http_port: .*; log_level: "):
+    with pytest.raises(SettingsError, match=r"http_port: .*; log_level: "):
         load({"HTTP_PORT": "x", "LOG_LEVEL": "x"})
 
 
@@ -92,11 +93,12 @@ def test_secrets_are_not_in_the_representation(secretive: Settings) -> None:
     assert "hunter2" not in repr(secretive)
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_secrets_are_not_in_the_logs(
-    secretive: Settings, capfd: pytest.CaptureFixture[str], restored_logging: None
+    secretive: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure(secretive)
-    logs.structlog.get_logger("test").info("starting", settings=secretive)
+    structlog.get_logger("test").info("starting", settings=secretive)
     logging.getLogger("other").warning("with %s", secretive)
     text = capfd.readouterr().err
     assert text.count("http_port=8080") == 2
