@@ -37,6 +37,8 @@ def main() -> None:
                 _make()
     except KeyboardInterrupt:
         sys.exit(130)
+    except PermissionError as error:
+        sys.exit(f"run: {error.filename} cannot be written: work in a checkout of your own")
     except (Failure, OSError) as error:
         sys.exit(f"run: {error}")
     os.environ["RUN_STARTED"] = str(started)

@@ -30,32 +30,33 @@ class Postgres:
         self._password = secret(self.folder / "password")
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections.
-
-        Raises:
-            Failure: it does not start; with the end of its log.
-        """
+        """Start the server; it needs a moment until `wait` returns."""
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
         port = steady_port(self.folder / "port")
         self.child = Child(
+            "PostgreSQL",
             [str(self._binaries / "postgres"), "-D", str(self._data)]
             + ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}"]
             # Paths of sockets end at 107 bytes, and ours may be longer.
             + ["-c", "unix_socket_directories=", "-c", "max_connections=200"],
             environment=self._environment(),
             folder=Path("/"),
+            # The fast shutdown, which cuts sessions that are still open.
             ends_by=signal.SIGINT,
             log=self.folder / "postgres.log",
             user=self._user,
             keep_open=self._keep_open,
         )
-        self.child.wait_until(self._is_ready, "PostgreSQL", seconds=60)
         self.url = f"postgresql://{_ROLE}:{self._password}@127.0.0.1:{port}/{_DATABASE}"
 
-    def stop(self) -> None:
-        """Shut the server down; sessions that are still open are cut."""
-        self.child.stop()
+    def wait(self) -> None:
+        """Return when the server takes connections.
+
+        Raises:
+            Failure: it does not start; with the end of its log.
+        """
+        self.child.wait_until(self._is_ready, seconds=60)
 
     def _is_ready(self) -> bool:
         try:

@@ -54,6 +54,7 @@ class Child:
 
     def __init__(
         self,
+        name: str,
         command: Sequence[str | Path],
         *,
         environment: Mapping[str, str],
@@ -63,6 +64,7 @@ class Child:
         user: User | None = None,
         keep_open: Sequence[int] = (),
     ) -> None:
+        self.name = name
         self._ends_by = ends_by
         self._log = log
         parent = os.getpid()
@@ -92,7 +94,7 @@ class Child:
             if output:
                 output.close()
 
-    def wait_until(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Poll until the child is ready.
 
         Raises:
@@ -100,13 +102,22 @@ class Child:
         """
         deadline = time.monotonic() + seconds
         while not ready():
-            if self.process.poll() is not None:
-                raise Failure(f"{what} ended with status {self.process.returncode}{self._tail()}")
+            self.check()
             if time.monotonic() > deadline:
-                raise Failure(f"{what} was not ready within {seconds:.0f} seconds{self._tail()}")
+                raise Failure(f"{self.name} was not ready in {seconds:.0f} seconds{self._tail()}")
             time.sleep(0.02)
 
-    def stop(self, seconds: float = 15) -> None:
+    def check(self) -> None:
+        """Look whether the child still runs.
+
+        Raises:
+            Failure: it has ended; with the end of its log.
+        """
+        if self.process.poll() is not None:
+            status = self.process.returncode
+            raise Failure(f"{self.name} has ended with status {status}{self._tail()}")
+
+    def stop(self, seconds: float = 20) -> None:
         """Ask the child to end; after `seconds` it is killed."""
         if self.process.poll() is None:
             self.process.send_signal(self._ends_by)

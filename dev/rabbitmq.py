@@ -45,6 +45,7 @@ class RabbitMQ:
             steady_port(self.folder / name)
         self._write_files()
         self.child = Child(
+            "RabbitMQ",
             [self._server / "sbin" / "rabbitmq-server"],
             environment=self._environment() | self._server_environment(),
             folder=self.folder,
@@ -67,11 +68,7 @@ class RabbitMQ:
         Raises:
             Failure: it does not start; with the end of its log.
         """
-        self.child.wait_until(self._is_ready, "RabbitMQ", seconds=90)
-
-    def stop(self) -> None:
-        """Shut the node down in order."""
-        self.child.stop(seconds=30)
+        self.child.wait_until(self._is_ready, seconds=90)
 
     def control(self, *arguments: str) -> str:
         """Run `rabbitmqctl` on the node of this folder, whoever started it; answer what it prints.

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from typing import Any
 from dev.console import Failure, say
 from dev.environment import ROOT
 from dev.folders import write_private
+from dev.postgres import Postgres
 from dev.processes import Child
+from dev.rabbitmq import RabbitMQ
 from dev.stack import Stack
 
 # The organization that the development key belongs to.
@@ -65,21 +68,25 @@ class _Server:
         env_file = self._state / "env"
         with Stack(self._state, self._environment) as stack:
             env_file.unlink(missing_ok=True)
+            stack.wait_for(Postgres)
             self._prepare(stack)
-            stack.wait_for_rabbitmq()
+            stack.wait_for(RabbitMQ)
             service = Child(
+                "the service",
                 [*_SERVICE, "serve"],
                 environment=self._service_environment,
                 folder=ROOT,
                 ends_by=signal.SIGTERM,
             )
             try:
-                service.wait_until(self._is_ready, "the service", seconds=30)
+                service.wait_until(self._is_ready, seconds=30)
                 write_private(env_file, self._assignments(stack))
-                say("the service is ready")
+                say("the service is ready, and has declared its exchange and queues")
                 print(self._banner(env_file), flush=True)
-                service.process.wait()
-                raise Failure(f"the service ended with status {service.process.returncode}")
+                while True:
+                    service.check()
+                    stack.check()
+                    time.sleep(0.25)
             except KeyboardInterrupt:
                 say("stopping")
                 raise

@@ -14,7 +14,7 @@ from dev.rabbitmq import RabbitMQ
 
 
 class Stack:
-    """A context in which PostgreSQL runs, and RabbitMQ starts.
+    """A context in which PostgreSQL and RabbitMQ run, as soon as they were waited for.
 
     With `DATABASE_URL` or `AMQP_URL` in `given`, that server is used and none is started.
     """
@@ -23,7 +23,7 @@ class Stack:
         self._state = state
         self._given = given
         self._exit = ExitStack()
-        self.rabbitmq: RabbitMQ | None = None
+        self._servers: list[Postgres | RabbitMQ] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
@@ -38,27 +38,32 @@ class Stack:
     def _start(self) -> None:
         _make_folder(self._state)
         lock = self._exit.enter_context(_lock(self._state))
-        self.amqp_url = self._given.get("AMQP_URL") or self._start_rabbitmq(lock)
-        self.database_url = self._given.get("DATABASE_URL") or self._start_postgres(lock)
+        # RabbitMQ needs longest, so it starts first.
+        self.amqp_url = self._given.get("AMQP_URL") or self._run(RabbitMQ, lock)
+        self.database_url = self._given.get("DATABASE_URL") or self._run(Postgres, lock)
 
-    def _start_rabbitmq(self, lock: IO[str]) -> str:
-        self.rabbitmq = RabbitMQ(self._state, keep_open=[lock.fileno()])
-        self.rabbitmq.start()
-        self._exit.callback(self.rabbitmq.stop)
-        return self.rabbitmq.url
+    def _run(self, kind: type[Postgres | RabbitMQ], lock: IO[str]) -> str:
+        server = kind(self._state, keep_open=[lock.fileno()])
+        server.start()
+        self._exit.callback(server.child.stop)
+        self._servers.append(server)
+        return server.url
 
-    def _start_postgres(self, lock: IO[str]) -> str:
-        postgres = Postgres(self._state, keep_open=[lock.fileno()])
-        postgres.start()
-        self._exit.callback(postgres.stop)
-        say(f"PostgreSQL is ready, its files are in {postgres.folder}")
-        return postgres.url
+    def wait_for(self, kind: type[Postgres | RabbitMQ]) -> None:
+        """Return when our server of this kind takes connections, at once if it is not ours."""
+        for server in self._servers:
+            if isinstance(server, kind):
+                server.wait()
+                say(f"{server.child.name} is ready, its files are in {server.folder}")
 
-    def wait_for_rabbitmq(self) -> None:
-        """Return when our RabbitMQ takes connections; it needs some seconds more than the rest."""
-        if self.rabbitmq:
-            self.rabbitmq.wait()
-            say(f"RabbitMQ is ready, its files are in {self.rabbitmq.folder}")
+    def check(self) -> None:
+        """Look whether all servers still run.
+
+        Raises:
+            Failure: one has ended.
+        """
+        for server in self._servers:
+            server.child.check()
 
 
 def _make_folder(state: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,8 @@ class Failure(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; answer the exit status of the process."""
+    # In a container we are process 1, which the kernel ends by no signal that it does not handle.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _parser().parse_args(arguments)
     try:
         loaded = settings.load(os.environ)

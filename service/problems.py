@@ -1,8 +1,7 @@
 """Problem documents (RFC 9457): the one shape in which every error leaves the service."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 import structlog
@@ -38,6 +37,18 @@ KINDS: dict[type[Exception], Kind] = {
         "A valid API key is needed",
         headers=(("WWW-Authenticate", "Bearer"),),
     ),
+    web.HTTPNotFound: Kind(
+        HTTPStatus.NOT_FOUND, "not-found", "Not found", detail="There is nothing at this path."
+    ),
+    web.HTTPMethodNotAllowed: Kind(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "Method not allowed",
+        detail="This path has other methods; the header Allow lists them.",
+    ),
+    web.HTTPRequestEntityTooLarge: Kind(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large"
+    ),
     schemas.InvalidBody: Kind(
         HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "The body is not acceptable"
     ),
@@ -63,46 +74,40 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     """Answer every error with a problem document; log once what is not the caller's fault."""
     try:
         return await handler(request)
-    except web.HTTPException as error:
-        return _from_http(request, error)
     except Exception as error:
-        kind = KINDS.get(type(error), _OUR_FAULT)
+        kind = KINDS.get(type(error)) or _unlisted(error)
         if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.exception("request failed", method=request.method, path=request.path)
-        return _document(request, kind, kind.detail or str(error), _errors(error))
+        return _document(request, kind, error)
 
 
-def _errors(error: Exception) -> dict[str, Any]:
-    if isinstance(error, schemas.InvalidBody):
-        return {"errors": [asdict(problem) for problem in error.problems]}
-    return {}
+def _unlisted(error: Exception) -> Kind:
+    """What aiohttp itself refuses, such as a wrong `Expect`, is the caller's; all else is ours."""
+    if isinstance(error, web.HTTPClientError):
+        return Kind(HTTPStatus(error.status), "bad-request", "The request cannot be handled")
+    return _OUR_FAULT
 
 
-def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:
-    """Keep what aiohttp itself decided, such as 404, 405 with `Allow`, or 413."""
-    status = HTTPStatus(error.status)
-    slug = status.phrase.lower().replace(" ", "-")
-    kept = tuple(
-        (name, error.headers[name]) for name in ("Allow", "Location") if name in error.headers
-    )
-    kind = Kind(status, slug, status.phrase, headers=kept)
-    return _document(request, kind, f"{status.description or status.phrase}.", {})
-
-
-def _document(
-    request: web.Request, kind: Kind, detail: str, extension: dict[str, Any]
-) -> web.Response:
+def _document(request: web.Request, kind: Kind, error: Exception) -> web.Response:
     body = {
         "type": f"urn:problem-type:campaigns:{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        "detail": detail,
+        "detail": kind.detail or _sentence(error),
         "request_id": request[TRACE].request_id,
-        **extension,
     }
+    if isinstance(error, schemas.InvalidBody):
+        body["errors"] = error.problems
+    headers = dict(kind.headers)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers["Allow"] = error.headers["Allow"]
     return web.Response(
         status=kind.status,
         body=orjson.dumps(body),
         content_type=CONTENT_TYPE,
-        headers=dict(kind.headers),
+        headers=headers,
     )
+
+
+def _sentence(error: Exception) -> str:
+    return (error.text or error.reason) if isinstance(error, web.HTTPException) else str(error)

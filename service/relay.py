@@ -58,33 +58,34 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 async with broker.publisher(self._settings) as publisher:
-                    self._enter("publishing")
                     await self._publish_until_doubt(publisher)
                     doubt = publisher.doubt
             except broker.ERRORS as error:
-                logger.warning("broker cannot be used", error=f"{type(error).__name__}: {error}")
-                doubt = type(error).__name__
+                await self._pause("connecting", type(error).__name__, detail=str(error))
             except Exception as error:
-                logger.exception("relay failed")
-                doubt = type(error).__name__
-            if doubt is not None:
-                self._failures += 1
-                self._enter("connecting", doubt)
-                await _within(_retry_delay(self._failures), self._stopping)
+                logger.exception("relay failed unexpectedly")
+                await self._pause("connecting", type(error).__name__)
+            else:
+                if doubt is not None:
+                    await self._pause("connecting", doubt)
         self._enter("stopped")
 
     async def _publish_until_doubt(self, publisher: broker.Publisher) -> None:
-        while not self._stopping.is_set():
+        while not (self._stopping.is_set() or publisher.doubt):
             self._woken.clear()
             try:
-                while not publisher.doubt and await self.step(publisher):
-                    self._failures = 0
+                published = await self.step(publisher)
             except postgres.Unavailable as error:
-                logger.warning("relay cannot use the database", error=str(error))
-            if publisher.doubt:
-                return
-            # Spread out, so that the replicas' polls do not come all at once.
-            await _within(self._settings.relay_poll_seconds * random.uniform(0.5, 1.5), self._woken)
+                kind = type(error.__cause__).__name__
+                await self._pause("waiting for the database", kind, detail=str(error))
+                continue
+            if not publisher.doubt:
+                self._failures = 0
+                self._enter("publishing")
+            if not published:
+                # Spread out, so that the replicas' polls do not come all at once.
+                poll_seconds = self._settings.relay_poll_seconds * random.uniform(0.5, 1.5)
+                await _within(poll_seconds, self._woken)
 
     async def step(self, publisher: broker.Publisher) -> int:
         """Claim and publish one batch, and forget what was confirmed; answer its size.
@@ -104,13 +105,18 @@ class Relay:
             await _settle(connection, list(zip(batch, outcomes, strict=True)))
         return len(batch)
 
-    def _enter(self, state: str, error: str | None = None) -> None:
-        if error is not None:
-            self._last_error = error
-        if state != self._state or error is not None:
-            logger.info("relay", state=state, error=error, failures=self._failures)
+    async def _pause(self, state: str, error: str, detail: str = "") -> None:
+        """Note a failure and wait, longer after each in a row, but not past a stop."""
+        self._failures += 1
+        self._last_error = error
+        self._enter(state)
+        logger.warning("relay failed", error=error, detail=detail, failures=self._failures)
+        await _within(_retry_delay(self._failures), self._stopping)
+
+    def _enter(self, state: str) -> None:
         if state != self._state:
             self._state, self._since = state, datetime.now(UTC)
+            logger.info("relay", state=state)
 
 
 async def _settle(

@@ -21,6 +21,7 @@ import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
+from dev.postgres import Postgres
 from dev.rabbitmq import RabbitMQ
 from dev.stack import Stack
 from service import keys, postgres
@@ -42,7 +43,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     state = Path(_exit.enter_context(tempfile.TemporaryDirectory(prefix="campaigns-")))
     state.chmod(0o711)
     stack = _exit.enter_context(Stack(state, {}))
-    stack.wait_for_rabbitmq()
+    stack.wait_for(Postgres)
+    stack.wait_for(RabbitMQ)
     os.environ["TEST_STATE"] = str(state)
     os.environ["TEST_DATABASE_URL"] = stack.database_url
 

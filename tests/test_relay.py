@@ -63,7 +63,7 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     node.start()
     node.wait()
     yield node
-    node.stop()
+    node.child.stop()
 
 
 async def test_fifty_campaigns_are_created_while_the_broker_is_stopped_and_arrive_later(
@@ -78,7 +78,7 @@ async def test_fifty_campaigns_are_created_while_the_broker_is_stopped_and_arriv
     assert service.create(api_key, EXAMPLE).status_code == 201
     # A quorum queue that is stopped right after its declaration may lose what it confirmed.
     await asyncio.sleep(10)
-    own_broker.stop()
+    own_broker.child.stop()
 
     answers = [await asyncio.to_thread(service.create, api_key, EXAMPLE) for _ in range(50)]
     assert {answer.status_code for answer in answers} == {201}
