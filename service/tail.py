@@ -1,7 +1,10 @@
 """Watching events: a temporary queue of one's own, so that no consumer misses what is shown."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from aio_pika.abc import AbstractIncomingMessage
 
 from service import broker
 from service.settings import Settings
@@ -9,11 +12,23 @@ from service.settings import Settings
 
 @asynccontextmanager
 async def events(settings: Settings) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Listen; what is iterated are the bodies of all events published from then on."""
+    """Listen; what is iterated are the bodies of all events from then on, while connected."""
+    arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def take(message: AbstractIncomingMessage) -> None:
+        arrived.put_nowait(message.body)
+
     async with broker.connect(settings) as connection:
-        channel = await connection.channel()
-        exchange = await broker.declare_exchange(channel)
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-        await queue.bind(exchange, routing_key="#")
-        async with queue.iterator(no_ack=True) as messages:
-            yield (message.body async for message in messages)
+        async with asyncio.timeout(settings.amqp_timeout_seconds):
+            channel = await connection.channel()
+            exchange = await broker.declare_exchange(channel)
+            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+            await queue.bind(exchange, routing_key="#")
+            await queue.consume(take, no_ack=True)
+        connection.close_callbacks.add(lambda *_: arrived.put_nowait(None))
+        yield _until_none(arrived)
+
+
+async def _until_none(arrived: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+    while (body := await arrived.get()) is not None:
+        yield body

@@ -130,6 +130,8 @@ def tail(settings: Settings, request: pytest.FixtureRequest) -> Iterator[subproc
         [sys.executable, "-m", "service", "events", "tail", *request.param],
         cwd=ROOT,
         env={**os.environ, "AMQP_URL": settings.amqp_url},
+        # Shells start what runs in the background with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

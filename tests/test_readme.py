@@ -1,0 +1,52 @@
+"""What the README shows is what the service answers."""
+
+import json
+import re
+from typing import Any
+
+from tests.conftest import Client
+from tests.consumers import Consumer
+from tests.processes import ROOT
+from tests.test_create import EXAMPLE
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+ANSWER, EVENT, PROBLEM = map(json.loads, BLOCKS)
+
+# Different every time; all else must be the same, in the same order.
+CHANGING = {"id", "source", "subject", "partitionkey", "time", "requestid", "request_id"} | {
+    "created_at",
+    "updated_at",
+    "organization_id",
+}
+
+
+def steady(document: dict[str, Any]) -> str:
+    """The document without what changes."""
+    return json.dumps({k: "..." if k in CHANGING else v for k, v in document.items()}, indent=1)
+
+
+async def test_the_answer_in_the_readme_is_real(client: Client) -> None:
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE)
+    assert steady(await response.json()) == steady(ANSWER)
+
+
+async def test_the_event_in_the_readme_is_real(client: Client, consumer: Consumer) -> None:
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    [event] = (await consumer.events(1))["campaign.import"]
+    # Left out there, because it is the answer.
+    event["data"]["campaign"] = {}
+    assert steady(event) == steady(EVENT)
+
+
+async def test_the_problem_in_the_readme_is_real(client: Client) -> None:
+    wrong = EXAMPLE | {"campaign_type": "fax", "max_attempts": 0}
+    response = await client.post("/api/v1/campaigns", json=wrong)
+    assert steady(await response.json()) == steady(PROBLEM)
+
+
+def test_every_file_that_the_readme_names_is_there() -> None:
+    proofs = {f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", README)}
+    places = set(re.findall(r"`((?:service|config|dev|tests)/[\w./]*)`", README))
+    assert len(proofs) > 5
+    assert [name for name in proofs | places if not (ROOT / name).exists()] == []
