@@ -1,11 +1,13 @@
 """`./run` as a person uses it: started, used, stopped, killed, and started wrongly."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,12 +79,19 @@ def _until(happened: Callable[[], bool], seconds: float, explain: Callable[[], s
 
 
 @pytest.fixture
-def start_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+def folder() -> Iterator[Path]:
+    """A folder that any user may pass through, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="campaigns-run-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def start_run(folder: Path) -> Iterator[Callable[..., Run]]:
     started: list[Run] = []
 
     def start(name: str = "state", **environment: str) -> Run:
-        state = tmp_path / name
-        run = Run(state, steady_port(tmp_path / f"port-{len(started)}"), **environment)
+        run = Run(folder / name, steady_port(folder / f"port-{len(started)}"), **environment)
         started.append(run)
         return run
 
@@ -227,3 +236,57 @@ def test_without_a_way_to_get_a_broker_the_three_ways_are_named(
     )
     assert run.process.wait(60) == 1
     assert "there are three ways to get one: set AMQP_URL" in run.log.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
+def test_a_folder_that_the_servers_user_cannot_reach_is_left_as_it_is(
+    start_run: Callable[..., Run], folder: Path
+) -> None:
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    run = start_run("closed/state")
+    run.wait()
+    outside = Path((run.state / "postgres" / "is-at").read_text().strip())
+    try:
+        assert run.create().status_code == 201
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+        assert outside.stat().st_uid == 0
+    finally:
+        run.process.send_signal(signal.SIGTERM)
+        run.process.wait(30)
+        shutil.rmtree(outside)
+
+
+def test_commands_of_the_service_reach_the_running_stack(start_run: Callable[..., Run]) -> None:
+    run = start_run()
+    run.wait()
+    command = [
+        str(ROOT / "run"),
+        "campaigns",
+        "keys",
+        "create",
+        "--organization",
+        "2",
+        "--name",
+        "a",
+    ]
+    environment = {**os.environ, "STATE_DIR": str(run.state)}
+    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True)
+    answer = requests.post(
+        f"{run.env['URL']}/api/v1/campaigns",
+        data=EXAMPLE.read_bytes(),
+        headers={"Authorization": f"Bearer {done.stdout.strip()}"},
+        timeout=10,
+    )
+    assert answer.json()["organization_id"] == 2
+
+
+def test_commands_without_a_running_stack_say_what_to_start(folder: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "run", "campaigns", "events", "tail"],
+        env={**os.environ, "STATE_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"run: nothing runs on {folder}: start ./run in another terminal\n"
