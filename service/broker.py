@@ -39,8 +39,8 @@ _CONSUMED: FieldTable = _QUORUM | {
     "x-overflow": "reject-publish",
 }
 
-# Seconds; the client's own default of 60 notices a dead peer only after minutes.
-_HEARTBEAT = 5
+# Seconds of heartbeat: the client's own default of 60 notices a dead peer only after minutes.
+_CONNECTION = {"heartbeat": "5", "name": "campaigns"}
 
 # What aio-pika raises when a connection or channel breaks, or was broken already.
 ERRORS = (AMQPError, OSError, RuntimeError)
@@ -112,7 +112,9 @@ def _message(event: events.Event) -> aio_pika.Message:
 @asynccontextmanager
 async def connect(settings: Settings) -> AsyncIterator[AbstractConnection]:
     """Open a connection that notices a dead peer within seconds."""
-    url = URL(settings.amqp_url).update_query(heartbeat=_HEARTBEAT, name="campaigns")
+    url = URL(settings.amqp_url)
+    # What the setting says in its query wins.
+    url = url.with_query({**_CONNECTION, **url.query})
     connection = await aio_pika.connect(url, timeout=settings.amqp_timeout_seconds)
     try:
         yield connection
