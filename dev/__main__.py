@@ -48,7 +48,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return _COMMANDS[options.command](options.arguments)
-    except Failure as error:
+    except (Failure, OSError) as error:
         print(f"run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -12,20 +12,30 @@ _LONGEST = 600
 
 
 def server_folder(state: Path, name: str, user: User | None) -> Path:
-    """Where a server keeps its files: in `state`, or outside if its user cannot get there.
+    """Where a server keeps its files: in `state`, or outside if it could not work there.
 
-    The folder outside is ours alone to write to, so nobody else can put a link in its place.
+    Private to us, or for a server of another `user` open to pass through. The folder outside is in
+    one that nobody else may write to, so nobody can put a link in its place.
     """
     wanted = state / name
-    wanted.mkdir(parents=True, exist_ok=True)
-    if len(os.fsencode(wanted)) <= _LONGEST and (user is None or user.can_reach(wanted)):
+    mode = 0o711 if user else 0o700
+    _make(wanted, mode)
+    awkward = len(os.fsencode(wanted)) > _LONGEST or os.pathsep in str(wanted)
+    if not awkward and (user is None or user.can_reach(wanted)):
         return wanted
     key = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
     home = Path("/var/lib") if os.geteuid() == 0 else Path.home() / ".local" / "share"
     outside = home / "campaign-service" / key
-    outside.mkdir(parents=True, exist_ok=True)
+    _make(outside.parent, 0o711)
+    _make(outside, mode)
     (wanted / "is-at").write_text(f"{outside}\n")
     return outside
+
+
+def _make(folder: Path, mode: int) -> None:
+    """Make a folder of this mode, whatever the umask is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(mode)
 
 
 def secret(file: Path) -> str:

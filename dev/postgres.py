@@ -49,6 +49,8 @@ class Postgres:
             keep_open=self._keep_open,
         )
         self.url = f"postgresql://{_ROLE}:{self._password}@127.0.0.1:{port}/{_DATABASE}"
+        # Whatever PGSSLMODE says: nothing leaves this machine.
+        self.url += "?sslmode=disable"
 
     def wait(self) -> None:
         """Return when the server takes connections.
@@ -71,7 +73,7 @@ class Postgres:
         unfinished = self._data.with_name(self._data.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        with tempfile.NamedTemporaryFile("w") as password:
+        with tempfile.NamedTemporaryFile("w", dir=self.folder) as password:
             password.write(self._password)
             password.flush()
             if self._user:
@@ -97,6 +99,7 @@ class Postgres:
             cwd="/",
             capture_output=True,
             text=True,
+            pass_fds=self._keep_open,
             user=user.uid if user else None,
             group=user.gid if user else None,
             extra_groups=[] if user else None,
@@ -147,6 +150,9 @@ class Postgres:
             shutil.rmtree(unfinished, ignore_errors=True)
             # The libraries beside the package are found by a relative path, so both move together.
             for folder in (installed, installed.with_name(installed.name + ".libs")):
-                shutil.copytree(folder, unfinished / folder.name, symlinks=True)
+                shutil.copytree(folder, unfinished / folder.name)
+            for path in unfinished.rglob("*"):
+                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+            unfinished.chmod(0o755)
             unfinished.rename(copies)
         return copies / installed.name

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,9 @@ class User:
     gid: int
 
     def can_reach(self, path: Path) -> bool:
-        """Whether every folder on the way lets this user pass."""
+        """Whether this folder, and every one on the way to it, lets the user pass."""
         done = subprocess.run(
-            ["/usr/bin/test", "-e", path], user=self.uid, group=self.gid, extra_groups=[]
+            ["/usr/bin/test", "-x", path], user=self.uid, group=self.gid, extra_groups=[]
         )
         return done.returncode == 0
 
@@ -60,6 +61,7 @@ class Child:
         environment: Mapping[str, str],
         folder: Path,
         ends_by: signal.Signals,
+        dies_by: signal.Signals | None = None,
         log: Path | None = None,
         user: User | None = None,
         keep_open: Sequence[int] = (),
@@ -70,11 +72,11 @@ class Child:
         parent = os.getpid()
 
         def die_with_parent() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, ends_by)
+            _libc.prctl(_PR_SET_PDEATHSIG, dies_by or ends_by)
             if os.getppid() != parent:
                 os._exit(1)
 
-        output = log.open("ab") if log else None
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
         try:
             self.process = subprocess.Popen(
                 command,
@@ -91,8 +93,8 @@ class Child:
                 extra_groups=[] if user else None,
             )
         finally:
-            if output:
-                output.close()
+            if output is not None:
+                os.close(output)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Poll until the child is ready.
@@ -119,12 +121,15 @@ class Child:
 
     def stop(self, seconds: float = 20) -> None:
         """Ask the child to end; after `seconds` it is killed."""
-        if self.process.poll() is None:
-            self.process.send_signal(self._ends_by)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
                 self.kill()
+                return
+            # Again and again: a server that is just starting may not listen yet.
+            self.process.send_signal(self._ends_by)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
 
     def kill(self) -> None:
         """End the child as a crash would."""
@@ -157,4 +162,5 @@ def steady_port(file: Path) -> int:
 
 
 def _noted(file: Path) -> int:
-    return int(file.read_text()) if file.exists() else 0
+    text = file.read_text().strip() if file.exists() else ""
+    return int(text) if text.isdigit() else 0

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import platform
+import shlex
 import shutil
 import signal
 import socket
@@ -50,6 +52,8 @@ class RabbitMQ:
             environment=self._environment() | self._server_environment(),
             folder=self.folder,
             ends_by=signal.SIGTERM,
+            # Erlang loses a SIGTERM that comes while it boots, and nobody is left to repeat it.
+            dies_by=signal.SIGKILL,
             log=self.folder / "rabbitmq.log",
             keep_open=self._keep_open,
         )
@@ -122,7 +126,8 @@ class RabbitMQ:
         # Erlang's own script has the folder built in that the packages would be installed to.
         erl.write_text(
             "#!/bin/sh\n"
-            f'export ROOTDIR="{self._erlang}" BINDIR="{runtime}/bin" EMU=beam PROGNAME=erl\n'
+            f"ROOTDIR={shlex.quote(str(self._erlang))} BINDIR={shlex.quote(str(runtime / 'bin'))}\n"
+            "export ROOTDIR BINDIR EMU=beam PROGNAME=erl\n"
             'exec "$BINDIR/erlexec" "$@"\n'
         )
         erl.chmod(0o755)
@@ -162,8 +167,12 @@ class RabbitMQ:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "campaign-service"
+    """Where fetched packages are unpacked, for each release of the distribution apart."""
+    system = platform.freedesktop_os_release()
+    # The specification says to ignore a relative path.
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = named if named.is_absolute() else Path.home() / ".cache"
+    return base / "campaign-service" / f"{system['ID']}-{system.get('VERSION_ID', 'unstable')}"
 
 
 def _find() -> tuple[Path, Path] | None:

@@ -45,7 +45,9 @@ def serve(environment: Mapping[str, str]) -> None:
         Failure: something is missing or ends unexpectedly.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        # `nohup ./run` outlives its terminal.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         _Server(environment).run()
     except KeyboardInterrupt:
@@ -64,9 +66,10 @@ class _Server:
         self._port = environment.get("HTTP_PORT") or "8080"
 
     def run(self) -> None:
-        _check_port(self._host, self._port)
         env_file = self._state / "env"
         with Stack(self._state, self._environment) as stack:
+            _check_port(self._host, self._port)
+            stack.start()
             env_file.unlink(missing_ok=True)
             stack.wait_for(Postgres)
             self._prepare(stack)
@@ -75,7 +78,7 @@ class _Server:
                 "the service",
                 [*_SERVICE, "serve"],
                 environment=self._service_environment,
-                folder=ROOT,
+                folder=Path.cwd(),
                 ends_by=signal.SIGTERM,
             )
             try:
@@ -119,7 +122,6 @@ class _Server:
             [*_SERVICE, *arguments],
             input=text,
             env=self._service_environment,
-            cwd=ROOT,
             capture_output=True,
             text=True,
         )

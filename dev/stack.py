@@ -14,7 +14,7 @@ from dev.rabbitmq import RabbitMQ
 
 
 class Stack:
-    """A context in which PostgreSQL and RabbitMQ run, as soon as they were waited for.
+    """PostgreSQL and RabbitMQ for one state folder, which is ours while the context lasts.
 
     With `DATABASE_URL` or `AMQP_URL` in `given`, that server is used and none is started.
     """
@@ -26,24 +26,21 @@ class Stack:
         self._servers: list[Postgres | RabbitMQ] = []
 
     def __enter__(self) -> Self:
-        with ExitStack() as undo:
-            undo.callback(self._exit.close)
-            self._start()
-            undo.pop_all()
+        _make_folder(self._state)
+        self._lock = self._exit.enter_context(_lock(self._state))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
-    def _start(self) -> None:
-        _make_folder(self._state)
-        lock = self._exit.enter_context(_lock(self._state))
+    def start(self) -> None:
+        """Start what is not given; `wait_for` tells when it can be used."""
         # RabbitMQ needs longest, so it starts first.
-        self.amqp_url = self._given.get("AMQP_URL") or self._run(RabbitMQ, lock)
-        self.database_url = self._given.get("DATABASE_URL") or self._run(Postgres, lock)
+        self.amqp_url = self._given.get("AMQP_URL") or self._run(RabbitMQ)
+        self.database_url = self._given.get("DATABASE_URL") or self._run(Postgres)
 
-    def _run(self, kind: type[Postgres | RabbitMQ], lock: IO[str]) -> str:
-        server = kind(self._state, keep_open=[lock.fileno()])
+    def _run(self, kind: type[Postgres | RabbitMQ]) -> str:
+        server = kind(self._state, keep_open=[self._lock.fileno()])
         server.start()
         self._exit.callback(server.child.stop)
         self._servers.append(server)
@@ -68,9 +65,13 @@ class Stack:
 
 def _make_folder(state: Path) -> None:
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        if not state.exists():
+            state.mkdir(parents=True)
+            # Servers of another user pass through, whatever the umask is; secrets in it are closed.
+            state.chmod(0o711)
+        (state / "lock").touch()
     except OSError as error:
-        raise Failure(f"the folder {state} cannot be made, set STATE_DIR: {error}") from error
+        raise Failure(f"the folder {state} cannot be used, set STATE_DIR: {error}") from error
 
 
 def _lock(state: Path) -> IO[str]:
@@ -86,7 +87,11 @@ def _lock(state: Path) -> IO[str]:
         except BlockingIOError:
             file.seek(0)
             owner = file.read().strip()
-            if not owner.isdigit() or _is_alive(int(owner)) or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"process {owner}, which used {state}, has gone, but a server of it still runs"
+                ) from None
+            if not owner.isdigit() or _is_alive(int(owner)):
                 raise Failure(
                     f"another ./run (process {owner or 'unknown'}) uses {state}: stop it, or give "
                     "this one a STATE_DIR and an HTTP_PORT of its own"

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+import asyncpg
 import orjson
 import structlog
 import uvloop
@@ -37,6 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"these settings are wrong: {error}")
     except postgres.Unavailable as error:
         return _failed(f"PostgreSQL cannot be used, check DATABASE_URL: {error}")
+    except asyncpg.UndefinedTableError:
+        return _failed("the database has no schema yet: run 'campaigns migrate' first")
+    except asyncpg.PostgresError as error:
+        # Only its first line: the details may quote what was to be stored.
+        return _failed(f"PostgreSQL refuses: {error.args[0].splitlines()[0]}")
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python must not try to flush the rest of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Failure as error:
         return _failed(str(error))
     return 0
@@ -98,6 +108,8 @@ def _tail_events(options: argparse.Namespace, settings: Settings) -> None:
 
     try:
         uvloop.run(tail_events())
+    except BrokenPipeError:
+        raise
     except broker.ERRORS as error:
         raise Failure(f"RabbitMQ cannot be used, check AMQP_URL: {error}") from error
     raise Failure("RabbitMQ closed the connection")
@@ -122,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--organization", metavar="N", type=_positive, required=True, help="whose key it is"
     )
-    create.add_argument("--name", metavar="TEXT", required=True, help="what it is for")
+    create.add_argument("--name", metavar="TEXT", type=_words, required=True, help="what it is for")
     create.add_argument(
         "--from-stdin", action="store_true", help="store the key on standard input instead"
     )
@@ -153,9 +165,15 @@ def _group(
 
 def _positive(text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise ValueError
+    if not 0 < number < 2**63:
+        raise argparse.ArgumentTypeError("give a number from 1 to 9223372036854775807")
     return number
+
+
+def _words(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("give it some words")
+    return text.strip()
 
 
 if __name__ == "__main__":

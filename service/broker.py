@@ -6,7 +6,7 @@ simpler to reason about than a connection that restores itself underneath.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
@@ -41,6 +41,8 @@ _CONSUMED: FieldTable = _QUORUM | {
 
 # Seconds of heartbeat: the client's own default of 60 notices a dead peer only after minutes.
 _CONNECTION = {"heartbeat": "5", "name": "campaigns"}
+
+_CLOSE_SECONDS = 1.0
 
 # What aio-pika raises when a connection or channel breaks, or was broken already.
 ERRORS = (AMQPError, OSError, RuntimeError)
@@ -119,8 +121,10 @@ async def connect(settings: Settings) -> AsyncIterator[AbstractConnection]:
     try:
         yield connection
     finally:
-        async with asyncio.timeout(settings.amqp_timeout_seconds):
-            await connection.close()
+        # A broker that hangs must not hold up a restart; the events are safe in the outbox.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.close()
 
 
 @asynccontextmanager

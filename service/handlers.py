@@ -9,7 +9,7 @@ from service.campaigns import CAMPAIGNS
 
 
 async def create_campaign(request: web.Request) -> web.Response:
-    draft = schemas.load_draft(await request.read())
+    draft = schemas.load_draft(await _body(request))
     campaign = await request.app[CAMPAIGNS].create_draft(request[CALLER], draft, request[TRACE])
     return web.Response(
         status=201,
@@ -20,3 +20,11 @@ async def create_campaign(request: web.Request) -> web.Response:
             "ETag": f'"{campaign.version}"',
         },
     )
+
+
+async def _body(request: web.Request) -> bytes:
+    """Read the body, whose compression or chunks may turn out to be broken only now."""
+    try:
+        return await request.read()
+    except web.RequestPayloadError as error:
+        raise schemas.MalformedBody("The body does not arrive as its headers announce.") from error

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
 from aiohttp import web
 
+import service
 from service.settings import SETTINGS, Settings
 
 # Written by the last statement of schema.sql.
@@ -23,6 +23,9 @@ POOL: web.AppKey[Pool] = web.AppKey("POOL")
 # Any number that no other program on this database takes for its own lock.
 _MIGRATION_LOCK = 5_201_914_776
 
+# For each of waiting for another migration, and changing large tables.
+_MIGRATION_SECONDS = 600.0
+
 _UNREACHABLE = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -32,6 +35,7 @@ _UNREACHABLE = (
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
 )
 
 
@@ -95,20 +99,15 @@ def translated_errors() -> Iterator[None]:
     """Raise `Unavailable` for what is the server's or the network's fault, not the statement's."""
     try:
         yield
-    except asyncpg.DataError:
-        raise
     except _UNREACHABLE as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 
 async def migrate(connection: Connection) -> None:
     """Apply schema.sql; whoever comes second waits, and then changes nothing."""
+    schema = (service.HOME / "schema.sql").read_text()
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
-        await connection.execute(_schema_file().read_text())
-
-
-def _schema_file() -> Path:
-    """The file of the checkout, or the copy that an installed package carries."""
-    here = Path(__file__).parent
-    return next(file for file in (here.parent / "schema.sql", here / "schema.sql") if file.exists())
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=_MIGRATION_SECONDS
+        )
+        await connection.execute(schema, timeout=_MIGRATION_SECONDS)

@@ -28,6 +28,13 @@ class Kind:
 
 
 KINDS: dict[type[Exception], Kind] = {
+    # The caller went away while it was sending; nobody reads this answer, and nothing is ours.
+    ConnectionResetError: Kind(
+        HTTPStatus.BAD_REQUEST,
+        "incomplete-body",
+        "The body is incomplete",
+        detail="The connection ended before the body did.",
+    ),
     schemas.MalformedBody: Kind(
         HTTPStatus.BAD_REQUEST, "malformed-body", "The body cannot be read"
     ),
@@ -82,7 +89,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _unlisted(error: Exception) -> Kind:
-    """What aiohttp itself refuses, such as a wrong `Expect`, is the caller's; all else is ours."""
+    """What aiohttp itself refuses in a handler is the caller's; all else is ours."""
     if isinstance(error, web.HTTPClientError):
         return Kind(HTTPStatus(error.status), "bad-request", "The request cannot be handled")
     return _OUR_FAULT

@@ -60,11 +60,12 @@ class Relay:
                 async with broker.publisher(self._settings) as publisher:
                     await self._publish_until_doubt(publisher)
                     doubt = publisher.doubt
-            except broker.ERRORS as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if _is_cancelled():
+                    raise
+                if not isinstance(error, broker.ERRORS):
+                    logger.exception("relay failed unexpectedly")
                 await self._pause("connecting", type(error).__name__, detail=str(error))
-            except Exception as error:
-                logger.exception("relay failed unexpectedly")
-                await self._pause("connecting", type(error).__name__)
             else:
                 if doubt is not None:
                     await self._pause("connecting", doubt)
@@ -130,6 +131,12 @@ async def _settle(
         if isinstance(outcome, broker.NotDelivered):
             logger.warning("event not delivered", event_id=str(event.id), reason=str(outcome))
             await queries.postpone_event(connection, event, str(outcome))
+
+
+def _is_cancelled() -> bool:
+    """Whether we are to end; the client cancels its own futures when a connection breaks."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _retry_delay(failures: int) -> float:

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load, validate
+from marshmallow.exceptions import SCHEMA
 
 from service import campaigns, templates
 
@@ -137,18 +138,22 @@ def load_draft(body: bytes) -> campaigns.Draft:
     try:
         draft: campaigns.Draft = _CAMPAIGN.load(value)
     except ValidationError as error:
-        raise InvalidBody(list(_problems(error.messages, "#"))) from error
+        raise InvalidBody(list(_problems(value, error))) from error
     return draft
 
 
-def _problems(messages: Any, pointer: str) -> Iterator[Problem]:
-    """Flatten marshmallow's messages: lists of texts under the names of fields, keys and values."""
-    if isinstance(messages, list):
-        for text in messages:
-            yield Problem(pointer, text)
-        return
-    for name, inner in messages.items():
-        # What is wrong with the whole body, or with one entry of an object, is not a level of it.
-        level = name in ("_schema", "key", "value")
-        escaped = str(name).replace("~", "~0").replace("/", "~1")
-        yield from _problems(inner, pointer if level else f"{pointer}/{escaped}")
+def _problems(body: object, error: ValidationError) -> Iterator[Problem]:
+    """Flatten marshmallow's messages, which for the entries of an object lie a level deeper."""
+    for name, messages in error.messages_dict.items():
+        is_field = isinstance(body, dict) and name in body
+        pointer = "#" if name == SCHEMA and not is_field else f"#/{_escape(name)}"
+        if isinstance(messages, list):
+            yield from (Problem(pointer, text) for text in messages)
+            continue
+        for key, parts in messages.items():
+            for texts in parts.values():
+                yield from (Problem(f"{pointer}/{_escape(key)}", text) for text in texts)
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")

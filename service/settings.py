@@ -1,17 +1,19 @@
 """Settings of the service: environment over file over default, checked before anything starts."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from marshmallow import RAISE, Schema, ValidationError, validate
 from marshmallow import fields as typed
 
-DEFAULT_FILE = Path(__file__).parents[1] / "config" / "service.toml"
+import service
+
+DEFAULT_FILE = service.HOME / "config" / "service.toml"
 
 
 class SettingsError(Exception):
@@ -36,6 +38,9 @@ class Settings:
     log_format: str = "auto"
 
 
+# The usual spelling in environments is LOG_LEVEL=INFO.
+_ANY_CASE = ("log_level", "log_format")
+
 SETTINGS: web.AppKey[Settings] = web.AppKey("SETTINGS")
 
 
@@ -48,14 +53,18 @@ class _Integer(typed.Integer):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+# host, host:port or [address]:port
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d{1,5})?")
+
+
 def _url(*schemes: str, example: str) -> typed.String:
     def check(value: str) -> None:
-        try:
-            parts = urlsplit(value)
-            wrong = parts.scheme not in schemes or parts.port == 0
-        except ValueError:
-            wrong = True
-        if wrong:
+        scheme, _, rest = value.partition("://")
+        # Several hosts stand for a primary and its standbys. Whatever follows an "@" or a "/" that
+        # should have been encoded looks like a bad host, and is not repeated to the log.
+        hosts = re.split("[/?#]", rest)[0].rpartition("@")[2].split(",")
+        nowhere = scheme.startswith("amqp") and not all(hosts)
+        if scheme not in schemes or nowhere or not all(map(_HOST.fullmatch, hosts)):
             raise ValidationError(f"Must be a URL like {example}, its password percent-encoded.")
 
     return typed.String(validate=check)
@@ -95,7 +104,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     values = _read(Path(named) if named else DEFAULT_FILE, required=bool(named))
     for setting in fields(Settings):
         if text := environment.get(setting.name.upper()):
-            values[setting.name] = text
+            values[setting.name] = text.lower() if setting.name in _ANY_CASE else text
     try:
         return Settings(**_SettingsSchema().load(values))
     except ValidationError as error:

@@ -44,17 +44,21 @@ def parse(source: str) -> Template:
     """
     try:
         tree = _ENVIRONMENT.parse(source)
+        _check_filters(tree)
+        return Template(*_names(tree))
     except TemplateSyntaxError as error:
         raise TemplateError(f"line {error.lineno}: {error.message}") from error
     except (RecursionError, ValueError) as error:
         raise TemplateError("it cannot be read: nested too deeply, or a number too long") from error
+
+
+def _check_filters(tree: nodes.Template) -> None:
     for filter_ in tree.find_all(nodes.Filter):
         if filter_.name not in FILTERS:
             raise TemplateError(
                 f"line {filter_.lineno}: unknown filter '{filter_.name}', use one of "
                 + ", ".join(FILTERS)
             )
-    return Template(*_names(tree))
 
 
 def _names(tree: nodes.Template) -> tuple[frozenset[str], frozenset[str]]:

@@ -12,6 +12,7 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,7 +33,21 @@ pytest_plugins = ["tests.consumers", "tests.processes"]
 
 Client = TestClient[web.Request, web.Application]
 
+# Nobody listens there, so a service that is given it stores events and publishes none.
+NOWHERE = "amqp://nobody@127.0.0.1:1/"
+
 _exit = ExitStack()
+
+
+def pytest_configure() -> None:
+    """No server, key or setting of the caller's is for the tests, or for what they start."""
+    for name in [
+        "API_KEY",
+        "CONFIG_FILE",
+        "STATE_DIR",
+        *(f.name.upper() for f in fields(Settings)),
+    ]:
+        os.environ.pop(name, None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,6 +58,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     state = Path(_exit.enter_context(tempfile.TemporaryDirectory(prefix="campaigns-")))
     state.chmod(0o711)
     stack = _exit.enter_context(Stack(state, {}))
+    stack.start()
     stack.wait_for(Postgres)
     stack.wait_for(RabbitMQ)
     os.environ["TEST_STATE"] = str(state)
@@ -137,6 +153,17 @@ async def client(
     """A client with a valid key, of a service that runs in this process."""
     return await aiohttp_client(
         create_app(settings), headers={"Authorization": f"Bearer {api_key}"}
+    )
+
+
+@pytest.fixture
+async def idle_client(
+    settings: Settings, api_key: str, aiohttp_client: Callable[..., Awaitable[Client]]
+) -> Client:
+    """A client of a service whose relay cannot publish, so that a test can step one itself."""
+    return await aiohttp_client(
+        create_app(replace(settings, amqp_url=NOWHERE)),
+        headers={"Authorization": f"Bearer {api_key}"},
     )
 
 

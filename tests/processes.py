@@ -45,6 +45,18 @@ class Service:
                 time.sleep(0.05)
         pytest.fail(f"the service at {self.url} was not ready within 20 seconds")
 
+    def wait_for_relay(self) -> None:
+        """Return when it publishes."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if (
+                requests.get(f"{self.url}/readyz", timeout=5).json()["relay"]["state"]
+                == "publishing"
+            ):
+                return
+            time.sleep(0.05)
+        pytest.fail(f"the relay of {self.url} did not publish within 20 seconds")
+
     def create(self, api_key: str, body: dict[str, object]) -> requests.Response:
         return requests.post(
             f"{self.url}/api/v1/campaigns",

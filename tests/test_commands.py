@@ -13,10 +13,9 @@ import pytest
 
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client
+from tests.conftest import NOWHERE, Client
 from tests.processes import ROOT
 from tests.test_create import EXAMPLE
-from tests.test_relay import NOWHERE
 
 
 def campaigns(
@@ -70,7 +69,24 @@ def test_a_key_of_another_organization_is_refused(settings: Settings) -> None:
     assert second.stderr == "campaigns: this key belongs to another organization\n"
 
 
-@pytest.mark.parametrize("organization", ["0", "-1", "x"])
+async def test_a_key_before_the_schema_is_told_what_to_do(
+    settings: Settings, connection: Connection
+) -> None:
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    done = campaigns("keys", "create", "--organization", "7", "--name", "a", settings=settings)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "campaigns: the database has no schema yet: run 'campaigns migrate' first\n"
+    )
+
+
+def test_a_key_needs_a_name() -> None:
+    done = campaigns("keys", "create", "--organization", "7", "--name", " ")
+    assert done.returncode == 2
+    assert "argument --name: give it some words" in done.stderr
+
+
+@pytest.mark.parametrize("organization", ["0", "-1", "x", "9223372036854775808"])
 def test_an_organization_is_a_positive_number(organization: str) -> None:
     done = campaigns("keys", "create", "--organization", organization, "--name", "a")
     assert done.returncode == 2

@@ -8,9 +8,8 @@ import pytest
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client
+from tests.conftest import NOWHERE, Client
 from tests.consumers import eventually
-from tests.test_relay import NOWHERE
 
 Start = Callable[..., Awaitable[Client]]
 

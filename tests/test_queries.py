@@ -1,5 +1,6 @@
 """Every statement, against the real schema."""
 
+import asyncio
 import inspect
 
 import pytest
@@ -26,10 +27,11 @@ def test_every_statement_begins_with_its_purpose(statement: str) -> None:
     assert not lines[1].startswith("--")
 
 
-async def test_the_schema_may_be_applied_again_and_at_once(
+async def test_the_schema_may_be_applied_again_and_by_two_at_once(
     connection: Connection, settings: Settings
 ) -> None:
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     async with postgres.connect(settings) as other:
-        for each in (connection, other):
-            await postgres.migrate(each)
+        for _ in range(2):
+            await asyncio.gather(postgres.migrate(connection), postgres.migrate(other))
     assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION

@@ -1,16 +1,19 @@
 """`POST /api/v1/campaigns` with input that is wrong: one clear answer, nothing stored."""
 
+import asyncio
 import io
 import json
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from service import problems
 from service.app import create_app
 from service.settings import Settings
 from tests.conftest import Client
+from tests.consumers import eventually
 from tests.test_create import EXAMPLE
 
 MISSING = object()
@@ -39,7 +42,17 @@ MISSING = object()
         ({"max_attempt": 3}, "#/max_attempt", "not a field", "a typo is not dropped silently"),
         ({"agenda_template": "{{ name"}, "#/agenda_template", "line 1", "unclosed"),
         ({"agenda_template": "{{n|shout}}"}, "#/agenda_template", "title_case", "unknown filter"),
-        ({"agenda_template": "(" * 9 + "{{" + "(" * 5000}, "#/agenda_template", "", "deep nesting"),
+        ({"agenda_template": "{{" + "(" * 5000}, "#/agenda_template", "deeply", "deep nesting"),
+        (
+            {"agenda_template": "{{a" + "|upper" * 5000 + "}}"},
+            "#/agenda_template",
+            "deeply",
+            "chain",
+        ),
+        ({"agenda_template": "{{a" + "+a" * 5000 + "}}"}, "#/agenda_template", "deeply", "sum"),
+        ({"_schema": 1}, "#/_schema", "not a field", "a name that marshmallow uses itself"),
+        ({"value": [1]}, "#/value", "not a field", "another one"),
+        ({"fallback_values": {"key": []}}, "#/fallback_values/key", "string", "and another"),
         ({"fallback_values": []}, "#/fallback_values", "object", "not an object"),
         ({"fallback_values": {"a/b~": []}}, "#/fallback_values/a~1b~0", "string", "escaped key"),
         ({"fallback_values": {"a": None}}, "#/fallback_values/a", "", "null is no value"),
@@ -83,6 +96,31 @@ async def test_malformed_json_is_a_400(client: Client, body: bytes) -> None:
     assert document["detail"].startswith("The body is not valid JSON: ")
 
 
+async def test_a_body_that_is_not_as_compressed_as_announced_is_a_400(client: Client) -> None:
+    response = await client.post(
+        "/api/v1/campaigns", data=b"not gzip", headers={"Content-Encoding": "gzip"}
+    )
+    assert response.status == 400
+    assert response.content_type == "application/problem+json"
+
+
+async def test_a_caller_that_goes_away_is_no_failure_of_ours(client: Client, api_key: str) -> None:
+    with structlog.testing.capture_logs() as logged:
+        _, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        writer.write(
+            b"POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+            b"Authorization: Bearer " + api_key.encode() + b"\r\n\r\n{"
+        )
+        writer.close()
+
+        def has_ended() -> bool:
+            return any(entry["event"] == "request" for entry in logged)
+
+        await eventually(has_ended, 10, "the end of the request")
+    assert [entry["status"] for entry in logged if entry["event"] == "request"] == [400]
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []
+
+
 async def test_every_refusal_is_one_problem_document(client: Client) -> None:
     response = await client.post("/api/v1/campaigns", json={})
     document = await response.json()
@@ -113,7 +151,7 @@ async def test_a_wrong_method_is_a_405_that_names_the_right_ones(client: Client)
 
 
 async def test_a_crash_tells_the_log_all_and_the_caller_nothing(
-    settings: Settings, aiohttp_client: Any, capsys: pytest.CaptureFixture[str]
+    settings: Settings, aiohttp_client: Any
 ) -> None:
     async def crash(_request: web.Request) -> web.Response:
         raise ZeroDivisionError("the inside")
@@ -121,11 +159,13 @@ async def test_a_crash_tells_the_log_all_and_the_caller_nothing(
     app = create_app(settings)
     app.router.add_get("/crash", crash)
     client = await aiohttp_client(app)
-    response = await client.get("/crash")
-    text = await response.text()
+    with structlog.testing.capture_logs() as logged:
+        response = await client.get("/crash")
+        text = await response.text()
     assert response.status == 500
     assert response.content_type == problems.CONTENT_TYPE
     assert "inside" not in text
     assert "ZeroDivision" not in text
     assert json.loads(text)["request_id"] == response.headers["X-Request-ID"]
-    assert capsys.readouterr().out.count("ZeroDivisionError: the inside") == 1
+    [entry] = [entry for entry in logged if entry["log_level"] == "error"]
+    assert (entry["event"], entry["path"], entry["exc_info"]) == ("request failed", "/crash", True)

@@ -1,23 +1,31 @@
 """The relay step by step, and through outages."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 import pytest
 
 from dev.rabbitmq import RabbitMQ
-from service import broker, queries, relay
-from service.app import create_app
+from service import broker, postgres, queries, relay
 from service.postgres import POOL, Connection
 from service.settings import Settings
-from tests.conftest import Client
+from tests.conftest import NOWHERE, Client
 from tests.consumers import Consumer, eventually, outbox_is_empty
 from tests.processes import Service
 from tests.test_create import EXAMPLE
 
-# Nobody listens there, so a service that is given it stores events and publishes none.
-NOWHERE = "amqp://nobody@127.0.0.1:1/"
+
+@pytest.fixture(scope="module")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A node that a test may stop."""
+    node = RabbitMQ(tmp_path_factory.mktemp("broker"))
+    node.start()
+    node.wait()
+    yield node
+    node.child.stop()
 
 
 async def test_a_service_that_is_killed_between_commit_and_publish_loses_nothing(
@@ -37,6 +45,40 @@ async def test_a_service_that_is_killed_between_commit_and_publish_loses_nothing
     assert [events[0]["data"]["campaign"] for events in arrived.values()] == [answer.json()] * 3
 
 
+async def test_a_service_that_is_killed_while_it_publishes_frees_its_events_at_once(
+    settings: Settings,
+    api_key: str,
+    own_broker: RabbitMQ,
+    start_service: Callable[[Settings], Service],
+    consume: Callable[[Settings], Awaitable[Consumer]],
+    connection: Connection,
+) -> None:
+    settings = replace(settings, amqp_url=own_broker.url)
+    consumer = await consume(settings)
+    service = start_service(settings)
+    await asyncio.to_thread(service.wait_for_relay)
+    own_broker.child.process.send_signal(signal.SIGSTOP)
+    try:
+        answer = await asyncio.to_thread(service.create, api_key, EXAMPLE)
+        await eventually(lambda: _is_claimed(connection), 10, "a claim of the event")
+        service.kill()
+        await eventually(lambda: _is_free(connection), 10, "the event being free again")
+    finally:
+        own_broker.child.process.send_signal(signal.SIGCONT)
+    start_service(settings)
+    for events in (await consumer.events(1)).values():
+        assert [event["data"]["campaign"] for event in events[:1]] == [answer.json()]
+
+
+async def _is_free(connection: Connection) -> bool:
+    async with connection.transaction():
+        return bool(await queries.claim_events(connection, limit=1))
+
+
+async def _is_claimed(connection: Connection) -> bool:
+    return not await _is_free(connection)
+
+
 async def test_two_services_on_one_database_deliver_every_event(
     settings: Settings,
     api_key: str,
@@ -54,16 +96,6 @@ async def test_two_services_on_one_database_deliver_every_event(
     for events in (await consumer.events(100)).values():
         assert {event["data"]["campaign"]["id"] for event in events} == created
     await outbox_is_empty(connection)
-
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A node that a test may stop."""
-    node = RabbitMQ(tmp_path_factory.mktemp("broker"))
-    node.start()
-    node.wait()
-    yield node
-    node.child.stop()
 
 
 async def test_fifty_campaigns_are_created_while_the_broker_is_stopped_and_arrive_later(
@@ -90,17 +122,6 @@ async def test_fifty_campaigns_are_created_while_the_broker_is_stopped_and_arriv
         assert {answer.json()["id"] for answer in answers} <= {
             event["data"]["campaign"]["id"] for event in events
         }
-
-
-@pytest.fixture
-async def idle_client(
-    settings: Settings, api_key: str, aiohttp_client: Callable[..., Awaitable[Client]]
-) -> Client:
-    """A client of a service whose relay cannot publish, so that a test can step one itself."""
-    return await aiohttp_client(
-        create_app(replace(settings, amqp_url=NOWHERE)),
-        headers={"Authorization": f"Bearer {api_key}"},
-    )
 
 
 @pytest.fixture
@@ -134,8 +155,6 @@ async def test_the_oldest_event_of_a_campaign_goes_first_and_alone(
 async def test_events_that_one_relay_holds_are_passed_over_by_another(
     connection: Connection, settings: Settings
 ) -> None:
-    from service import postgres
-
     for campaign_id in (1, 2):
         await _insert_event(connection, campaign_id=campaign_id, sequence=1)
     async with postgres.connect(settings) as other, connection.transaction():
@@ -154,6 +173,25 @@ async def test_an_event_of_unknown_outcome_stays_as_it_was(
         assert idle_client.app is not None
         await relay.Relay(idle_client.app[POOL], settings).step(broken)
         assert broken.doubt
+    assert await connection.fetchrow("SELECT * FROM outbox") == before
+
+
+async def test_a_publish_that_is_not_answered_in_time_is_of_unknown_outcome(
+    idle_client: Client, settings: Settings, own_broker: RabbitMQ, connection: Connection
+) -> None:
+    settings = replace(settings, amqp_url=own_broker.url, amqp_timeout_seconds=0.5)
+    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    before = await connection.fetchrow("SELECT * FROM outbox")
+    assert idle_client.app is not None
+    patient = replace(settings, amqp_timeout_seconds=10)
+    async with broker.publisher(patient) as publisher:
+        publisher._timeout_seconds = settings.amqp_timeout_seconds
+        own_broker.child.process.send_signal(signal.SIGSTOP)
+        try:
+            await relay.Relay(idle_client.app[POOL], settings).step(publisher)
+        finally:
+            own_broker.child.process.send_signal(signal.SIGCONT)
+        assert publisher.doubt == "the outcome of an event is unknown: TimeoutError"
     assert await connection.fetchrow("SELECT * FROM outbox") == before
 
 
@@ -179,6 +217,28 @@ async def test_the_service_declares_the_topology_anew_after_an_event_was_returne
             await queue.unbind(broker.EXCHANGE, routing_key="campaign.created")
     await client.post("/api/v1/campaigns", json=EXAMPLE)
     await consumer.events(1)
+
+
+async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(
+    idle_client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = broker.publisher
+    attempts: list[Settings] = []
+
+    def cancelled_at_first(settings: Settings) -> AbstractAsyncContextManager[broker.Publisher]:
+        attempts.append(settings)
+        if len(attempts) == 1:
+            raise asyncio.CancelledError  # No broker provokes it at will.
+        return real(settings)
+
+    monkeypatch.setattr(broker, "publisher", cancelled_at_first)
+    assert idle_client.app is not None
+    survivor = relay.Relay(idle_client.app[POOL], settings)
+    running = asyncio.create_task(survivor.run())
+    await eventually(lambda: survivor.status()["state"] == "publishing", 10, "a second attempt")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_stopped_relay_ends_soon_although_the_broker_is_away(

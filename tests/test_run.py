@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ import requests
 
 from dev.environment import ROOT
 from dev.processes import steady_port
-from dev.server import EXAMPLE
+from dev.server import EXAMPLE, state_folder
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -68,6 +69,12 @@ class Run:
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    def boots_broker(self) -> bool:
+        """Whether the shell script of RabbitMQ has become the Erlang machine."""
+        with suppress(psutil.NoSuchProcess):
+            return any(child.name() == "beam.smp" for child in self.children())
+        return False
 
 
 def _until(happened: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
@@ -238,6 +245,28 @@ def test_without_a_way_to_get_a_broker_the_three_ways_are_named(
     assert "there are three ways to get one: set AMQP_URL" in run.log.read_text()
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.5])
+def test_a_run_that_is_killed_while_its_broker_boots_leaves_no_server(
+    start_run: Callable[..., Run], seconds: float
+) -> None:
+    run = start_run()
+    _until(run.boots_broker, 60, run.log.read_text)
+    time.sleep(seconds)
+    children = run.children()
+    run.process.kill()
+    run.process.wait()
+    assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+def test_a_run_that_is_stopped_while_it_starts_ends_soon(start_run: Callable[..., Run]) -> None:
+    run = start_run()
+    _until(run.boots_broker, 60, run.log.read_text)
+    children = run.children()
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(15) == 0
+    assert not psutil.wait_procs(children, timeout=5)[1]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
 def test_a_folder_that_the_servers_user_cannot_reach_is_left_as_it_is(
     start_run: Callable[..., Run], folder: Path
@@ -245,16 +274,54 @@ def test_a_folder_that_the_servers_user_cannot_reach_is_left_as_it_is(
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     run = start_run("closed/state")
-    run.wait()
-    outside = Path((run.state / "postgres" / "is-at").read_text().strip())
-    try:
+    with _moved_outside(run, "postgres") as outside:
         assert run.create().status_code == 201
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
         assert outside.stat().st_uid == 0
+
+
+def test_a_path_may_be_longer_than_the_servers_can_bear(start_run: Callable[..., Run]) -> None:
+    run = start_run("a b/" + "/".join(["long" * 50] * 5))
+    with _moved_outside(run, "postgres"), _moved_outside(run, "rabbitmq"):
+        assert run.create().status_code == 201
+
+
+@contextmanager
+def _moved_outside(run: Run, server: str) -> Iterator[Path]:
+    """Where a server's files are instead; they are removed at the end, as the run is stopped."""
+    run.wait()
+    outside = Path((run.state / server / "is-at").read_text().strip())
+    try:
+        yield outside
     finally:
-        run.process.send_signal(signal.SIGTERM)
-        run.process.wait(30)
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGTERM)
+            run.process.wait(30)
         shutil.rmtree(outside)
+
+
+def test_secrets_are_closed_and_servers_work_whatever_the_umask_is(
+    start_run: Callable[..., Run],
+) -> None:
+    before = os.umask(0o077)
+    try:
+        strict = start_run("strict")
+        os.umask(0o000)
+        loose = start_run("loose")
+    finally:
+        os.umask(before)
+    for run in (strict, loose):
+        run.wait()
+        assert run.create().status_code == 201
+        for name in ("env", "api-key", "postgres/password", "rabbitmq/password"):
+            assert stat.S_IMODE((run.state / name).stat().st_mode) == 0o600
+        for name in ("postgres/data-18", "rabbitmq"):
+            assert stat.S_IMODE((run.state / name).stat().st_mode) == 0o700
+
+
+def test_a_relative_state_folder_is_the_callers() -> None:
+    assert state_folder({"STATE_DIR": "here"}) == Path.cwd() / "here"
+    assert state_folder({}) == ROOT / ".state"
 
 
 def test_commands_of_the_service_reach_the_running_stack(start_run: Callable[..., Run]) -> None:

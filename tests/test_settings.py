@@ -55,6 +55,8 @@ def test_an_empty_variable_is_not_set() -> None:
         ('database_url = "mysql://x"', "database_url"),
         ('database_url = "postgresql://u:pa/ss@h/d"', "database_url"),
         ('amqp_url = "http://x"', "amqp_url"),
+        ('amqp_url = "amqp://"', "amqp_url"),
+        ('amqp_url = "amqp://u:pa/ss@h/"', "amqp_url"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_its_name(file: Path, line: str, name: str) -> None:
@@ -66,6 +68,22 @@ def test_a_wrong_setting_stops_the_start_with_its_name(file: Path, line: str, na
 def test_all_wrong_settings_are_named_at_once() -> None:
     with pytest.raises(SettingsError, match=r"http_port: .*; log_level: "):
         load({"HTTP_PORT": "x", "LOG_LEVEL": "x"})
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://u:p@one:5432,two:5433/d?target_session_attrs=primary", "with a standby"),
+        ("postgresql:///d?host=/run/postgresql", "over a socket"),
+        ("postgres://u:p%40ss@[::1]:5432/d", "another scheme, an encoded password, IPv6"),
+    ],
+)
+def test_a_database_url_may_be_any_that_the_driver_reads(url: str, reason: str) -> None:
+    assert load({"DATABASE_URL": url}).database_url == url, reason
+
+
+def test_a_log_level_may_be_written_in_capitals() -> None:
+    assert load({"LOG_LEVEL": "INFO"}).log_level == "info"
 
 
 def test_a_wrong_secret_is_not_repeated() -> None:
