@@ -1,35 +1,20 @@
 """A private RabbitMQ: real, on a free port of the loopback address, gone when we are."""
 
-import fcntl
 import os
-import platform
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from dev.console import Failure, say
+from dev.console import Failure
 from dev.folders import secret, server_folder, write_private
 from dev.processes import Child, steady_port
+from dev.rabbitmq_packages import fetch, find
 
 _USER = "campaigns"
 _NODE = "rabbit@localhost"
-
-# All of Erlang that the server loads; the distribution's own dependencies bring in much more.
-_ERLANG = (
-    "base asn1 crypto eldap inets mnesia os-mon parsetools public-key runtime-tools ssl "
-    "syntax-tools tools xmerl"
-)
-_PACKAGES = ["rabbitmq-server", *(f"erlang-{part}" for part in _ERLANG.split())]
-
-_THREE_WAYS = (
-    "there are three ways to get one: set AMQP_URL to a server that runs already, install the "
-    "package rabbitmq-server, or run this on Debian or Ubuntu with a network"
-)
 
 
 class RabbitMQ:
@@ -38,7 +23,7 @@ class RabbitMQ:
     def __init__(self, state: Path, keep_open: Sequence[int] = ()) -> None:
         self._keep_open = keep_open
         self.folder = server_folder(state, "rabbitmq", None)
-        self._server, self._erlang = _find() or _fetch()
+        self._server, self._erlang = find() or fetch()
         self._password = secret(self.folder / "password")
 
     def start(self) -> None:
@@ -164,69 +149,3 @@ class RabbitMQ:
                 "-kernel inet_dist_use_interface {127,0,0,1}"
             ),
         }
-
-
-def _cache() -> Path:
-    """Where fetched packages are unpacked, for each release of the distribution apart."""
-    system = platform.freedesktop_os_release()
-    # The specification says to ignore a relative path.
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    base = named if named.is_absolute() else Path.home() / ".cache"
-    return base / "campaign-service" / f"{system['ID']}-{system.get('VERSION_ID', 'unstable')}"
-
-
-def _find() -> tuple[Path, Path] | None:
-    """Server and Erlang of this machine, or those that an earlier run fetched."""
-    for root in (Path("/"), _cache() / "rabbitmq"):
-        servers = sorted((root / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*"))
-        erlang = root / "usr/lib/erlang"
-        if servers and erlang.exists():
-            return servers[-1], erlang
-    return None
-
-
-def _fetch() -> tuple[Path, Path]:
-    """Unpack the distribution's packages into the user's cache; nothing is installed."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise Failure(f"this machine has no RabbitMQ; {_THREE_WAYS}")
-    cache = _cache()
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _find():
-            say("fetching RabbitMQ from the distribution's packages (32 MB, nothing is installed)")
-            with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                _download(Path(scratch))
-                root = Path(scratch) / "root"
-                for package in sorted(Path(scratch).glob("*.deb")):
-                    _do(["dpkg-deb", "-x", str(package), str(root)], Path(scratch))
-                root.rename(cache / "rabbitmq")
-            say("RabbitMQ fetched")
-    found = _find()
-    assert found
-    return found
-
-
-def _download(folder: Path) -> None:
-    """Let apt fetch and check the packages, with lists and settings of its own."""
-    for name in ("lists/partial", "archives/partial"):
-        (folder / name).mkdir(parents=True)
-    (folder / "apt.conf").write_text(
-        f'Dir::State::Lists "{folder}/lists";\n'
-        f'Dir::Cache "{folder}";\n'
-        'APT::Sandbox::User "";\n'
-        'Acquire::Languages "none";\n'
-        'Acquire::Retries "2";\n'
-    )
-    _do(["apt-get", "update"], folder)
-    _do(["apt-get", "download", *_PACKAGES], folder)
-
-
-def _do(command: list[str], folder: Path) -> None:
-    environment = os.environ | {"APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        said = "\n".join(done.stderr.strip().splitlines()[-4:])
-        raise Failure(
-            f"RabbitMQ cannot be fetched ({' '.join(command[:2])} failed); {_THREE_WAYS}\n{said}"
-        )

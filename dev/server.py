@@ -1,9 +1,7 @@
 """`./run`: the stack and the service in the foreground, until Ctrl-C."""
 
 import json
-import os
 import secrets
-import shlex
 import signal
 import socket
 import subprocess
@@ -11,13 +9,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dev.addresses import DEFAULT_STATE, Addresses
 from dev.console import Failure, say
-from dev.environment import ROOT
 from dev.folders import write_private
 from dev.postgres import Postgres
 from dev.processes import Child
@@ -29,13 +28,10 @@ _ORGANIZATION = "1"
 
 _SERVICE = [sys.executable, "-P", "-m", "service"]
 
-# The example of the published documentation; README and tests use the same file.
-EXAMPLE = ROOT / "dev" / "example.json"
-
 
 def state_folder(environment: Mapping[str, str]) -> Path:
     """STATE_DIR as the caller means it, `.state` of the checkout without it."""
-    return Path(environment.get("STATE_DIR") or ROOT / ".state").absolute()
+    return Path(environment.get("STATE_DIR") or DEFAULT_STATE).absolute()
 
 
 def serve(environment: Mapping[str, str]) -> None:
@@ -62,40 +58,48 @@ class _Server:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._state = state_folder(environment)
+        self._env_file = self._state / "env"
         self._host = environment.get("HTTP_HOST") or "127.0.0.1"
         self._port = environment.get("HTTP_PORT") or "8080"
 
     def run(self) -> None:
-        env_file = self._state / "env"
         with Stack(self._state, self._environment) as stack:
             _check_port(self._host, self._port)
             stack.start()
-            env_file.unlink(missing_ok=True)
             stack.wait_for(Postgres)
             self._prepare(stack)
             stack.wait_for(RabbitMQ)
-            service = Child(
-                "the service",
-                [*_SERVICE, "serve"],
-                environment=self._service_environment,
-                folder=Path.cwd(),
-                ends_by=signal.SIGTERM,
-            )
-            try:
-                service.wait_until(self._is_ready, seconds=30)
-                write_private(env_file, self._assignments(stack))
-                say("the service is ready, and has declared its exchange and queues")
-                print(self._banner(env_file), flush=True)
+            with self._service() as service:
+                self._announce(stack, service)
                 while True:
                     service.check()
                     stack.check()
                     time.sleep(0.25)
-            except KeyboardInterrupt:
-                say("stopping")
-                raise
-            finally:
-                env_file.unlink(missing_ok=True)
-                service.stop()
+
+    @contextmanager
+    def _service(self) -> Iterator[Child]:
+        service = Child(
+            "the service",
+            [*_SERVICE, "serve"],
+            environment=self._service_environment,
+            folder=Path.cwd(),
+            ends_by=signal.SIGTERM,
+        )
+        try:
+            yield service
+        finally:
+            say("stopping")
+            self._env_file.unlink(missing_ok=True)
+            service.stop()
+
+    def _announce(self, stack: Stack, service: Child) -> None:
+        # What an earlier run left behind when it was killed leads nowhere.
+        self._env_file.unlink(missing_ok=True)
+        service.wait_until(self._is_ready, seconds=30)
+        addresses = Addresses(self._url, self._key, stack.database_url, stack.amqp_url)
+        write_private(self._env_file, addresses.assignments())
+        say("the service is ready, and has declared its exchange and queues")
+        print(addresses.banner(self._state), flush=True)
 
     def _prepare(self, stack: Stack) -> None:
         self._service_environment = {
@@ -137,50 +141,9 @@ class _Server:
     def _is_ready(self) -> bool:
         status = _readiness(self._url)
         relay = status.get("relay", {})
-        if relay.get("state") == "connecting" and relay.get("last_error") and self._is_given_broker:
+        if self._environment.get("AMQP_URL") and relay.get("last_error"):
             raise Failure(f"RabbitMQ cannot be used, check AMQP_URL: {relay['last_error']}")
         return status.get("status") == "ready" and relay.get("state") == "publishing"
-
-    @property
-    def _is_given_broker(self) -> bool:
-        return bool(self._environment.get("AMQP_URL"))
-
-    def _assignments(self, stack: Stack) -> str:
-        """What a shell reads to talk to this stack. Nothing is exported: a later `./run` in the
-        same shell would take the addresses for servers that it is to use."""
-        values = {
-            "URL": self._url,
-            "API_KEY": self._key,
-            "DATABASE_URL": stack.database_url,
-            "AMQP_URL": stack.amqp_url,
-        }
-        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
-
-    def _banner(self, env_file: Path) -> str:
-        run = shlex.quote(os.path.relpath(ROOT / "run"))
-        run = run if "/" in run else f"./{run}"
-        own_state = (
-            f"STATE_DIR={shlex.quote(str(self._state))} "
-            if self._environment.get("STATE_DIR")
-            else ""
-        )
-        return f"""
-  The campaign service is at {self._url}
-  Your API key is            {self._key}
-
-  Create a campaign:
-
-curl -i {self._url}/api/v1/campaigns -H 'Content-Type: application/json' \\
-  -H {shlex.quote(f"Authorization: Bearer {self._key}")} --data-binary @- <<'END'
-{EXAMPLE.read_text()}END
-
-  Watch the events arrive, in another terminal:
-
-{own_state}{run} campaigns events tail
-
-  Addresses and passwords for psql or a consumer:  . {shlex.quote(str(env_file))}
-  Stop with Ctrl-C; the data stays.
-"""
 
 
 def _check_port(host: str, port: str) -> None:

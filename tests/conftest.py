@@ -29,7 +29,7 @@ from service import keys, postgres
 from service.app import create_app
 from service.settings import Settings
 
-pytest_plugins = ["tests.consumers", "tests.processes"]
+pytest_plugins = ["tests.consumers", "tests.processes", "tests.runs"]
 
 Client = TestClient[web.Request, web.Application]
 

@@ -106,11 +106,12 @@ async def test_a_body_that_is_not_as_compressed_as_announced_is_a_400(client: Cl
 
 async def test_a_caller_that_goes_away_is_no_failure_of_ours(client: Client, api_key: str) -> None:
     with structlog.testing.capture_logs() as logged:
-        _, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
         writer.write(
             b"POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
-            b"Authorization: Bearer " + api_key.encode() + b"\r\n\r\n{"
+            b"Expect: 100-continue\r\nAuthorization: Bearer " + api_key.encode() + b"\r\n\r\n{"
         )
+        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
         writer.close()
 
         def has_ended() -> bool:

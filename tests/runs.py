@@ -1,0 +1,103 @@
+"""`./run` in the background, for tests that use, stop and kill it."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from dev.addresses import EXAMPLE
+from dev.environment import ROOT
+from dev.processes import steady_port
+
+
+class Run:
+    """A `./run` in the background."""
+
+    def __init__(self, state: Path, port: int, **environment: str) -> None:
+        self.state = state
+        state.parent.mkdir(parents=True, exist_ok=True)
+        self.log = state.with_name(state.name + ".log")
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [ROOT / "run"],
+                cwd="/",
+                env={
+                    **os.environ,
+                    "STATE_DIR": str(state),
+                    "HTTP_PORT": str(port),
+                    **environment,
+                },
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a shell knows after reading STATE_DIR/env."""
+        script = '. "$0" && printf "%s\\n" "$URL" "$API_KEY" "$DATABASE_URL" "$AMQP_URL"'
+        done = subprocess.run(
+            ["sh", "-c", script, self.state / "env"], capture_output=True, text=True, check=True
+        )
+        names = ["URL", "API_KEY", "DATABASE_URL", "AMQP_URL"]
+        return dict(zip(names, done.stdout.splitlines(), strict=True))
+
+    def wait(self) -> None:
+        until((self.state / "env").exists, 90, lambda: self.log.read_text())
+
+    def create(self) -> requests.Response:
+        env = self.env
+        return requests.post(
+            f"{env['URL']}/api/v1/campaigns",
+            data=EXAMPLE.read_bytes(),
+            headers={"Authorization": f"Bearer {env['API_KEY']}"},
+            timeout=10,
+        )
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def boots_broker(self) -> bool:
+        """Whether the shell script of RabbitMQ has become the Erlang machine."""
+        with suppress(psutil.NoSuchProcess):
+            return any(child.name() == "beam.smp" for child in self.children())
+        return False
+
+
+def until(happened: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} seconds: {explain()}")
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that any user may pass through, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="campaigns-run-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def start_run(folder: Path) -> Iterator[Callable[..., Run]]:
+    started: list[Run] = []
+
+    def start(name: str = "state", **environment: str) -> Run:
+        run = Run(folder / name, steady_port(folder / f"port-{len(started)}"), **environment)
+        started.append(run)
+        return run
+
+    yield start
+    for run in started:
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGTERM)
+            run.process.wait(30)
