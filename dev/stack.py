@@ -80,29 +80,32 @@ def _lock(state: Path) -> IO[str]:
     Two nodes of RabbitMQ on one folder start happily and destroy it.
     """
     file = (state / "lock").open("a+")
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip()
+    if not _try_lock(file):
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        if not owner.isdigit() or _is_alive(int(owner)):
+            raise Failure(
+                f"another ./run (process {owner}) uses {state}: stop it, or give this one a "
+                "STATE_DIR and an HTTP_PORT of its own"
+            )
+        say(f"waiting for the servers of a run that was killed (process {owner}) to end")
+        deadline = time.monotonic() + 30
+        while not _try_lock(file):
             if time.monotonic() > deadline:
-                raise Failure(
-                    f"process {owner}, which used {state}, has gone, but a server of it still runs"
-                ) from None
-            if not owner.isdigit() or _is_alive(int(owner)):
-                raise Failure(
-                    f"another ./run (process {owner or 'unknown'}) uses {state}: stop it, or give "
-                    "this one a STATE_DIR and an HTTP_PORT of its own"
-                ) from None
-            # That run was killed, and its servers are on their way out.
+                raise Failure(f"a server of the run that was killed still uses {state}: end it")
             time.sleep(0.1)
-            continue
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_alive(pid: int) -> bool:

@@ -38,8 +38,6 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     """Trace the request, answer with its id, and log how it ended."""
     started = time.perf_counter()
     trace = request[TRACE] = _trace(request)
-    # One task serves all requests of a connection, so the last one's ids are still bound.
-    structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=trace.request_id)
     response = await handler(request)
     response.headers["X-Request-ID"] = trace.request_id

@@ -82,17 +82,10 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except Exception as error:
-        kind = KINDS.get(type(error)) or _unlisted(error)
+        kind = KINDS.get(type(error), _OUR_FAULT)
         if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.exception("request failed", method=request.method, path=request.path)
         return _document(request, kind, error)
-
-
-def _unlisted(error: Exception) -> Kind:
-    """What aiohttp itself refuses in a handler is the caller's; all else is ours."""
-    if isinstance(error, web.HTTPClientError):
-        return Kind(HTTPStatus(error.status), "bad-request", "The request cannot be handled")
-    return _OUR_FAULT
 
 
 def _document(request: web.Request, kind: Kind, error: Exception) -> web.Response:

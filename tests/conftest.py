@@ -25,7 +25,7 @@ from aiohttp.test_utils import TestClient
 from dev.postgres import Postgres
 from dev.rabbitmq import RabbitMQ
 from dev.stack import Stack
-from service import keys, postgres
+from service import broker, keys, postgres, relay
 from service.app import create_app
 from service.settings import Settings
 
@@ -168,6 +168,12 @@ async def idle_client(
 
 
 @pytest.fixture
+async def publisher(settings: Settings) -> AsyncIterator[broker.Publisher]:
+    async with broker.publisher(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
 def restored_logging() -> Iterator[None]:
     """For tests that configure the logs of this process."""
     root = logging.getLogger()
@@ -176,3 +182,34 @@ def restored_logging() -> Iterator[None]:
     root.handlers[:] = before
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+async def insert_event(
+    connection: postgres.Connection,
+    campaign_id: int,
+    sequence: int,
+    event_type: str = "campaign.created",
+    organization_id: int = 1,
+) -> None:
+    await connection.execute(
+        """
+        INSERT INTO outbox (organization_id, campaign_id, sequence, event_id, event_type,
+                            body, headers, created_at)
+        VALUES ($4, $1, $2, gen_random_uuid(), $3, '{}', '{}', now())
+        """,
+        campaign_id,
+        sequence,
+        event_type,
+        organization_id,
+    )
+
+
+def relay_of(client: Client, settings: Settings) -> relay.Relay:
+    """A relay for a test to step or run, on the database of this client's service."""
+    assert client.app is not None
+    return relay.Relay(client.app[postgres.POOL], settings)
+
+
+async def somebody_waits_for_a_lock(connection: postgres.Connection) -> bool:
+    """Whether a statement has come to where a test holds it up."""
+    return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))

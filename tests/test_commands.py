@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.rabbitmq import RabbitMQ
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client
@@ -145,7 +146,7 @@ def tail(settings: Settings, request: pytest.FixtureRequest) -> Iterator[subproc
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "events", "tail", *request.param],
         cwd=ROOT,
-        env={**os.environ, "AMQP_URL": settings.amqp_url},
+        env={**os.environ, "AMQP_URL": settings.amqp_url, "PYTHONUNBUFFERED": ""},
         # Shells start what runs in the background with Ctrl-C ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
@@ -181,3 +182,24 @@ async def test_tail_prints_for_people_without_json(
     assert tail.stdout
     assert await asyncio.to_thread(tail.stdout.readline) == "{\n"
     assert await asyncio.to_thread(tail.stdout.readline) == '  "specversion": "1.0",\n'
+
+
+@pytest.mark.parametrize("tail", [["--json"]], indirect=True)
+def test_tail_ends_on_sigterm(tail: subprocess.Popen[str]) -> None:
+    tail.send_signal(signal.SIGTERM)
+    assert tail.wait(10) == 130
+
+
+@pytest.mark.parametrize("tail", [["--json"]], indirect=True)
+def test_tail_ends_when_the_broker_closes(tail: subprocess.Popen[str], worker: str) -> None:
+    rabbitmq = RabbitMQ(Path(os.environ["TEST_STATE"]))
+    rabbitmq.control("close_all_connections", "--vhost", worker, "maintenance")
+    assert tail.wait(10) == 2
+    assert tail.stderr
+    assert "campaigns: RabbitMQ closed the connection" in tail.stderr.read()
+
+
+def test_an_empty_key_is_refused(settings: Settings) -> None:
+    command = ["keys", "create", "--organization", "7", "--name", "a", "--from-stdin"]
+    done = campaigns(*command, settings=settings, text="\n")
+    assert (done.returncode, done.stderr) == (2, "campaigns: there is no key on standard input\n")

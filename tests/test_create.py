@@ -144,3 +144,19 @@ async def test_ids_are_never_given_twice(client: Client) -> None:
     # More than one reserved block of ids.
     answers = [await client.post("/api/v1/campaigns", json=EXAMPLE) for _ in range(120)]
     assert len({(await answer.json())["id"] for answer in answers}) == 120
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "\u00fc" * 200),
+        ("assistant_id", 2**63 - 1),
+        ("max_attempts", 1),
+        ("max_attempts", 2**31 - 1),
+        ("retry_delay_minutes", 0),
+        ("retry_delay_minutes", 2**31 - 1),
+    ],
+)
+async def test_a_value_at_its_limit_is_accepted(client: Client, field: str, value: Any) -> None:
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE | {field: value})
+    assert (response.status, (await response.json())[field]) == (201, value)

@@ -3,6 +3,7 @@
 import uuid
 from datetime import datetime
 
+import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
@@ -88,10 +89,19 @@ async def test_the_request_id_and_trace_of_the_caller_go_along(
     assert message.headers == {"request-id": "order-17", "traceparent": trace}
 
 
-async def test_a_request_id_that_is_no_word_is_replaced(client: Client) -> None:
-    headers = {"X-Request-ID": "two words"}
+@pytest.mark.parametrize("request_id", ["two words", "x" * 129, "\u00fc"])
+async def test_a_request_id_that_is_no_short_word_is_replaced(
+    client: Client, request_id: str
+) -> None:
+    headers = {"X-Request-ID": request_id}
     response = await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
     assert str(uuid.UUID(response.headers["X-Request-ID"])) == response.headers["X-Request-ID"]
+
+
+async def test_a_trace_that_is_none_is_not_passed_on(client: Client, consumer: Consumer) -> None:
+    await client.post("/api/v1/campaigns", json=EXAMPLE, headers={"traceparent": "00-x"})
+    [event] = (await consumer.events(1))["campaign.start"]
+    assert "traceparent" not in event
 
 
 async def test_required_and_optional_variables_travel_along(

@@ -1,5 +1,6 @@
-"""/healthz and /readyz."""
+"""/healthz and /readyz, and requests while the database is in trouble."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -8,8 +9,9 @@ import pytest
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import NOWHERE, Client
+from tests.conftest import NOWHERE, Client, somebody_waits_for_a_lock
 from tests.consumers import eventually
+from tests.test_create import EXAMPLE
 
 Start = Callable[..., Awaitable[Client]]
 
@@ -58,8 +60,7 @@ async def test_without_the_database_it_is_unready_and_says_so(
     response = await client.get("/readyz")
     body = await response.json()
     assert (response.status, body["status"]) == (503, "unready")
-    assert body["database"].startswith("cannot be used (")
-    assert "hunter2" not in str(body)
+    assert body["database"] == "cannot be used (ConnectionRefusedError)"
 
 
 async def test_without_the_database_a_create_is_told_to_come_back(
@@ -70,11 +71,17 @@ async def test_without_the_database_a_create_is_told_to_come_back(
     response = await client.post("/api/v1/campaigns", headers={"Authorization": "Bearer x"})
     assert response.status == 503
     assert response.headers["Retry-After"] == "1"
+    assert "127.0.0.1" not in await response.text()
     assert response.content_type == "application/problem+json"
 
 
 @pytest.mark.parametrize(
-    "statement", ["DELETE FROM schema_revisions", "DROP TABLE schema_revisions"]
+    "statement",
+    [
+        "DELETE FROM schema_revisions",
+        "DROP TABLE schema_revisions",
+        "UPDATE schema_revisions SET revision = 0",
+    ],
 )
 async def test_without_the_schema_it_is_unready_and_says_what_to_do(
     client: Client, connection: Connection, statement: str
@@ -86,5 +93,28 @@ async def test_without_the_schema_it_is_unready_and_says_what_to_do(
 
 
 async def test_a_newer_schema_is_as_good(client: Client, connection: Connection) -> None:
-    await connection.execute("INSERT INTO schema_revisions (revision) VALUES (1000)")
+    await connection.execute("INSERT INTO schema_revisions (revision) VALUES (0), (1000)")
     assert (await client.get("/readyz")).status == 200
+
+
+async def test_a_statement_that_takes_too_long_is_a_503(
+    settings: Settings, api_key: str, aiohttp_client: Start, connection: Connection
+) -> None:
+    app = create_app(replace(settings, database_timeout_seconds=0.5))
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+    async with connection.transaction(), asyncio.timeout(5):
+        await connection.execute("LOCK TABLE campaigns")
+        assert (await client.post("/api/v1/campaigns", json=EXAMPLE)).status == 503
+
+
+async def test_a_connection_that_is_cut_is_a_503(client: Client, connection: Connection) -> None:
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE campaigns")
+        creating = asyncio.create_task(client.post("/api/v1/campaigns", json=EXAMPLE))
+        await eventually(lambda: somebody_waits_for_a_lock(connection), 10, "the create waits")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert (await creating).status == 503
+    assert (await client.post("/api/v1/campaigns", json=EXAMPLE)).status == 201

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -27,11 +28,12 @@ def test_every_statement_begins_with_its_purpose(statement: str) -> None:
     assert not lines[1].startswith("--")
 
 
-async def test_the_schema_may_be_applied_again_and_by_two_at_once(
+async def test_the_schema_may_be_applied_again_and_by_many_at_once(
     connection: Connection, settings: Settings
 ) -> None:
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    async with postgres.connect(settings) as other:
+    async with AsyncExitStack() as stack:
+        many = [await stack.enter_async_context(postgres.connect(settings)) for _ in range(5)]
         for _ in range(2):
-            await asyncio.gather(postgres.migrate(connection), postgres.migrate(other))
+            await asyncio.gather(*(postgres.migrate(each) for each in many))
     assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION

@@ -1,133 +1,22 @@
-"""The relay step by step, and through outages."""
+"""The relay, step by step and as a loop."""
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from dev.rabbitmq import RabbitMQ
-from service import broker, postgres, queries, relay
-from service.postgres import POOL, Connection
+from service import broker, events, queries, relay
+from service.app import create_app
+from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import NOWHERE, Client
-from tests.consumers import Consumer, eventually, outbox_is_empty
-from tests.processes import Service
+from tests.conftest import NOWHERE, Client, insert_event, relay_of, somebody_waits_for_a_lock
+from tests.consumers import Consumer, eventually
 from tests.test_create import EXAMPLE
 
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A node that a test may stop."""
-    node = RabbitMQ(tmp_path_factory.mktemp("broker"))
-    node.start()
-    node.wait()
-    yield node
-    node.child.stop()
-
-
-async def test_a_service_that_is_killed_between_commit_and_publish_loses_nothing(
-    settings: Settings,
-    api_key: str,
-    start_service: Callable[[Settings], Service],
-    consumer: Consumer,
-) -> None:
-    without_broker = start_service(replace(settings, amqp_url=NOWHERE))
-    answer = without_broker.create(api_key, EXAMPLE)
-    without_broker.kill()
-    assert answer.status_code == 201
-    assert not any(consumer.messages.values())
-
-    start_service(settings)
-    arrived = await consumer.events(1)
-    assert [events[0]["data"]["campaign"] for events in arrived.values()] == [answer.json()] * 3
-
-
-async def test_a_service_that_is_killed_while_it_publishes_frees_its_events_at_once(
-    settings: Settings,
-    api_key: str,
-    own_broker: RabbitMQ,
-    start_service: Callable[[Settings], Service],
-    consume: Callable[[Settings], Awaitable[Consumer]],
-    connection: Connection,
-) -> None:
-    settings = replace(settings, amqp_url=own_broker.url)
-    consumer = await consume(settings)
-    service = start_service(settings)
-    await asyncio.to_thread(service.wait_for_relay)
-    own_broker.child.process.send_signal(signal.SIGSTOP)
-    try:
-        answer = await asyncio.to_thread(service.create, api_key, EXAMPLE)
-        await eventually(lambda: _is_claimed(connection), 10, "a claim of the event")
-        service.kill()
-        await eventually(lambda: _is_free(connection), 10, "the event being free again")
-    finally:
-        own_broker.child.process.send_signal(signal.SIGCONT)
-    start_service(settings)
-    for events in (await consumer.events(1)).values():
-        assert [event["data"]["campaign"] for event in events[:1]] == [answer.json()]
-
-
-async def _is_free(connection: Connection) -> bool:
-    async with connection.transaction():
-        return bool(await queries.claim_events(connection, limit=1))
-
-
-async def _is_claimed(connection: Connection) -> bool:
-    return not await _is_free(connection)
-
-
-async def test_two_services_on_one_database_deliver_every_event(
-    settings: Settings,
-    api_key: str,
-    start_service: Callable[[Settings], Service],
-    consumer: Consumer,
-    connection: Connection,
-) -> None:
-    services = [start_service(settings), start_service(settings)]
-    answers = await asyncio.gather(
-        *(asyncio.to_thread(services[number % 2].create, api_key, EXAMPLE) for number in range(100))
-    )
-    created = {answer.json()["id"] for answer in answers}
-    assert {answer.status_code for answer in answers} == {201}
-    assert len(created) == 100
-    for events in (await consumer.events(100)).values():
-        assert {event["data"]["campaign"]["id"] for event in events} == created
-    await outbox_is_empty(connection)
-
-
-async def test_fifty_campaigns_are_created_while_the_broker_is_stopped_and_arrive_later(
-    settings: Settings,
-    api_key: str,
-    own_broker: RabbitMQ,
-    start_service: Callable[[Settings], Service],
-    consume: Callable[[Settings], Awaitable[Consumer]],
-) -> None:
-    settings = replace(settings, amqp_url=own_broker.url)
-    service = start_service(settings)
-    assert service.create(api_key, EXAMPLE).status_code == 201
-    # A quorum queue that is stopped right after its declaration may lose what it confirmed.
-    await asyncio.sleep(10)
-    own_broker.child.stop()
-
-    answers = [await asyncio.to_thread(service.create, api_key, EXAMPLE) for _ in range(50)]
-    assert {answer.status_code for answer in answers} == {201}
-
-    own_broker.start()
-    await asyncio.to_thread(own_broker.wait)
-    consumer = await consume(settings)
-    for events in (await consumer.events(51, seconds=40)).values():
-        assert {answer.json()["id"] for answer in answers} <= {
-            event["data"]["campaign"]["id"] for event in events
-        }
-
-
-@pytest.fixture
-async def publisher(settings: Settings) -> AsyncIterator[broker.Publisher]:
-    async with broker.publisher(settings) as opened:
-        yield opened
+Start = Callable[..., Awaitable[Client]]
 
 
 async def test_a_step_publishes_one_batch_and_says_how_many(
@@ -135,32 +24,24 @@ async def test_a_step_publishes_one_batch_and_says_how_many(
 ) -> None:
     for _ in range(3):
         await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
-    assert idle_client.app is not None
-    stepped = relay.Relay(idle_client.app[POOL], replace(settings, relay_batch_size=2))
+    stepped = relay_of(idle_client, replace(settings, relay_batch_size=2))
     assert [await stepped.step(publisher) for _ in range(3)] == [2, 1, 0]
     assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
 
 
-async def test_the_oldest_event_of_a_campaign_goes_first_and_alone(
-    connection: Connection,
+async def test_a_batch_is_locked_while_it_is_published(
+    settings: Settings, connection: Connection, idle_client: Client
 ) -> None:
-    for sequence in (2, 1, 3):
-        await _insert_event(connection, campaign_id=7, sequence=sequence)
-    await _insert_event(connection, campaign_id=8, sequence=1)
-    async with connection.transaction():
-        claimed = await queries.claim_events(connection, limit=10)
-    assert {(event.campaign_id, event.sequence) for event in claimed} == {(7, 1), (8, 1)}
+    await insert_event(connection, campaign_id=1, sequence=1)
+    seen_by_another: list[list[events.Event]] = []
 
+    class Publisher:
+        async def publish(self, _: events.Event) -> None:
+            seen_by_another.append(await queries.claim_events(connection, limit=10))
 
-async def test_events_that_one_relay_holds_are_passed_over_by_another(
-    connection: Connection, settings: Settings
-) -> None:
-    for campaign_id in (1, 2):
-        await _insert_event(connection, campaign_id=campaign_id, sequence=1)
-    async with postgres.connect(settings) as other, connection.transaction():
-        [held] = await queries.claim_events(connection, limit=1)
-        [free] = await queries.claim_events(other, limit=10)
-    assert {held.campaign_id, free.campaign_id} == {1, 2}
+    stepped = relay_of(idle_client, settings)
+    await stepped.step(cast(broker.Publisher, Publisher()))
+    assert seen_by_another == [[]]
 
 
 async def test_an_event_of_unknown_outcome_stays_as_it_was(
@@ -170,41 +51,68 @@ async def test_an_event_of_unknown_outcome_stays_as_it_was(
     before = await connection.fetchrow("SELECT * FROM outbox")
     async with broker.publisher(settings) as broken:
         await broken._channel.close()
-        assert idle_client.app is not None
-        await relay.Relay(idle_client.app[POOL], settings).step(broken)
+        await relay_of(idle_client, settings).step(broken)
         assert broken.doubt
     assert await connection.fetchrow("SELECT * FROM outbox") == before
 
 
-async def test_a_publish_that_is_not_answered_in_time_is_of_unknown_outcome(
-    idle_client: Client, settings: Settings, own_broker: RabbitMQ, connection: Connection
+async def test_a_create_wakes_the_relay_once_it_is_committed(
+    settings: Settings,
+    api_key: str,
+    aiohttp_client: Start,
+    connection: Connection,
+    consumer: Consumer,
 ) -> None:
-    settings = replace(settings, amqp_url=own_broker.url, amqp_timeout_seconds=0.5)
-    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
-    before = await connection.fetchrow("SELECT * FROM outbox")
-    assert idle_client.app is not None
-    patient = replace(settings, amqp_timeout_seconds=10)
-    async with broker.publisher(patient) as publisher:
-        publisher._timeout_seconds = settings.amqp_timeout_seconds
-        own_broker.child.process.send_signal(signal.SIGSTOP)
-        try:
-            await relay.Relay(idle_client.app[POOL], settings).step(publisher)
-        finally:
-            own_broker.child.process.send_signal(signal.SIGCONT)
-        assert publisher.doubt == "the outcome of an event is unknown: TimeoutError"
-    assert await connection.fetchrow("SELECT * FROM outbox") == before
+    patient = create_app(replace(settings, relay_poll_seconds=3600))
+    client = await aiohttp_client(patient, headers={"Authorization": f"Bearer {api_key}"})
+    await eventually(lambda: patient[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    async with connection.transaction():
+        # Lets the relay look, and the statement of the create wait.
+        await connection.execute("LOCK TABLE outbox IN SHARE MODE")
+        creating = asyncio.create_task(client.post("/api/v1/campaigns", json=EXAMPLE))
+        await eventually(lambda: somebody_waits_for_a_lock(connection), 10, "the create waits")
+    assert (await creating).status == 201
+    await consumer.events(1, seconds=5)
 
 
-async def test_an_event_that_no_queue_takes_is_tried_again_later_and_says_why(
-    settings: Settings, connection: Connection, idle_client: Client, publisher: broker.Publisher
+async def test_a_wake_during_a_step_is_not_lost(
+    settings: Settings, idle_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _insert_event(connection, campaign_id=1, sequence=1, event_type="campaign.unheard")
-    assert idle_client.app is not None
-    await relay.Relay(idle_client.app[POOL], settings).step(publisher)
-    row = await connection.fetchrow("SELECT *, next_attempt_at > now() AS later FROM outbox")
-    assert row is not None
-    assert (row["attempts"], row["later"]) == (1, True)
-    assert row["last_error"] == "an event was returned: no queue is bound for it"
+    woken = relay_of(idle_client, replace(settings, relay_poll_seconds=3600))
+    steps = 0
+
+    async def step(_: object) -> int:
+        nonlocal steps
+        steps += 1
+        if steps == 1:
+            woken.wake()
+        else:
+            woken.stop()
+        return 0
+
+    monkeypatch.setattr(woken, "step", step)
+    await asyncio.wait_for(woken.run(), 5)
+    assert steps == 2
+
+
+async def test_a_backlog_is_published_without_pauses(
+    settings: Settings, connection: Connection, aiohttp_client: Start
+) -> None:
+    for campaign_id in range(1, 6):
+        await insert_event(connection, campaign_id, 1, event_type="campaign.backlog")
+    async with broker.connect(settings) as broker_connection:
+        channel = await broker_connection.channel()
+        exchange = await broker.declare_exchange(channel)
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(exchange, routing_key="campaign.backlog")
+        await aiohttp_client(
+            create_app(replace(settings, relay_batch_size=1, relay_poll_seconds=3600))
+        )
+
+        async def is_empty() -> bool:
+            return not await connection.fetchval("SELECT count(*) FROM outbox")
+
+        await eventually(is_empty, 10, "an empty outbox")
 
 
 async def test_the_service_declares_the_topology_anew_after_an_event_was_returned(
@@ -217,6 +125,16 @@ async def test_the_service_declares_the_topology_anew_after_an_event_was_returne
             await queue.unbind(broker.EXCHANGE, routing_key="campaign.created")
     await client.post("/api/v1/campaigns", json=EXAMPLE)
     await consumer.events(1)
+
+
+async def test_a_returned_event_is_told_to_operators(
+    client: Client, connection: Connection
+) -> None:
+    assert client.app is not None
+    made = client.app[relay.RELAY]
+    await insert_event(connection, campaign_id=1, sequence=1, event_type="campaign.unheard")
+    reason = "an event was returned: no queue is bound for it"
+    await eventually(lambda: made.status()["last_error"] == reason, 10, reason)
 
 
 async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(
@@ -232,8 +150,7 @@ async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(
         return real(settings)
 
     monkeypatch.setattr(broker, "publisher", cancelled_at_first)
-    assert idle_client.app is not None
-    survivor = relay.Relay(idle_client.app[POOL], settings)
+    survivor = relay_of(idle_client, settings)
     running = asyncio.create_task(survivor.run())
     await eventually(lambda: survivor.status()["state"] == "publishing", 10, "a second attempt")
     running.cancel()
@@ -241,11 +158,57 @@ async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(
         await running
 
 
+async def test_an_unexpected_error_does_not_end_the_relay(
+    client: Client, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, failed = queries.claim_events, asyncio.Event()
+
+    async def fail_once(connection: Connection, limit: int) -> list[events.Event]:
+        if failed.is_set():
+            return await claim(connection, limit)
+        failed.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(queries, "claim_events", fail_once)
+    await asyncio.wait_for(failed.wait(), 5)
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await consumer.events(1)
+
+
+async def test_without_the_database_the_relay_waits_for_it(
+    settings: Settings, aiohttp_client: Start
+) -> None:
+    app = create_app(replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none"))
+    client = await aiohttp_client(app)
+
+    async def waits() -> bool:
+        body = await (await client.get("/readyz")).json()
+        return bool(body["relay"]["state"] == "waiting for the database")
+
+    await eventually(waits, 10, "the relay waits for the database")
+
+
+def test_retries_come_less_and_less_often() -> None:
+    for failures, seconds in enumerate([0.25, 0.5, 1, 2, 4, 5, 5], start=1):
+        assert 0.8 * seconds <= relay._retry_delay(failures) <= 1.2 * seconds
+    assert relay._retry_delay(100_000) <= 6
+
+
+async def test_success_ends_a_row_of_failures(settings: Settings, idle_client: Client) -> None:
+    recovered = relay_of(idle_client, settings)
+    recovered._failures = 9
+    running = asyncio.create_task(recovered.run())
+    await eventually(lambda: recovered.status()["state"] == "publishing", 10, "it publishes")
+    assert recovered._failures == 0
+    recovered.stop()
+    await running
+
+
 async def test_a_stopped_relay_ends_soon_although_the_broker_is_away(
     idle_client: Client, settings: Settings
 ) -> None:
-    assert idle_client.app is not None
-    stopped = relay.Relay(idle_client.app[POOL], replace(settings, amqp_url=NOWHERE))
+    stopped = relay_of(idle_client, replace(settings, amqp_url=NOWHERE))
+    stopped._failures = 9  # So many that its pause is long.
     running = asyncio.create_task(stopped.run())
     await eventually(lambda: stopped.status()["last_error"] is not None, 10, "a failed attempt")
     stopped.stop()
@@ -253,19 +216,19 @@ async def test_a_stopped_relay_ends_soon_although_the_broker_is_away(
     assert stopped.status()["state"] == "stopped"
 
 
-async def _insert_event(
-    connection: Connection,
-    campaign_id: int,
-    sequence: int,
-    event_type: str = "campaign.created",
+async def test_a_service_that_stops_finishes_its_batch(
+    settings: Settings, aiohttp_client: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await connection.execute(
-        """
-        INSERT INTO outbox (organization_id, campaign_id, sequence, event_id, event_type,
-                            body, headers, created_at)
-        VALUES (1, $1, $2, gen_random_uuid(), $3, '{}', '{}', now())
-        """,
-        campaign_id,
-        sequence,
-        event_type,
-    )
+    began, finished = asyncio.Event(), asyncio.Event()
+
+    async def step(*_: object) -> int:
+        began.set()
+        await asyncio.sleep(0.5)
+        finished.set()
+        return 0
+
+    monkeypatch.setattr(relay.Relay, "step", step)
+    client = await aiohttp_client(create_app(settings))
+    await asyncio.wait_for(began.wait(), 10)
+    await client.close()
+    assert finished.is_set()

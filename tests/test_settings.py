@@ -48,6 +48,10 @@ def test_an_empty_variable_is_not_set() -> None:
         ("http_port = 80.5", "http_port"),
         ("http_port = true", "http_port"),
         ("http_port = 0", "http_port"),
+        ("http_port = 65536", "http_port"),
+        ("database_pool_size = 1", "database_pool_size"),
+        ("relay_batch_size = 0", "relay_batch_size"),
+        ("shutdown_seconds = 3601", "shutdown_seconds"),
         ("http_host = 1", "http_host"),
         ("relay_poll_seconds = 0", "relay_poll_seconds"),
         ('relay_poll_seconds = "soon"', "relay_poll_seconds"),
@@ -121,3 +125,9 @@ def test_secrets_are_not_in_the_logs(
     text = capfd.readouterr().err
     assert text.count("http_port=8080") == 2
     assert "hunter2" not in text
+
+
+def test_the_file_in_the_repository_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("http_port = 9000\n")
+    monkeypatch.setattr("service.settings.DEFAULT_FILE", file)
+    assert load({}).http_port == 9000

@@ -1,0 +1,122 @@
+"""RabbitMQ: the topology, and what a publish may come to."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from pamqp.common import FieldTable
+
+from service import broker, queries
+from service.postgres import Connection
+from service.settings import Settings
+from tests.conftest import Client, insert_event, relay_of
+from tests.consumers import QUEUES, eventually
+from tests.test_create import EXAMPLE
+
+Start = Callable[..., Awaitable[Client]]
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_the_topology_is_the_promised_one(settings: Settings) -> None:
+    quorum: FieldTable = {"x-queue-type": "quorum"}
+    consumed: FieldTable = quorum | {
+        "x-delivery-limit": 20,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "campaign.dead",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    async with broker.connect(settings) as connection:
+        channel = await connection.channel()
+        # The broker refuses to declare what exists with other arguments.
+        await channel.declare_exchange("campaign.events", "topic", durable=True)
+        await channel.declare_queue("campaign.dead", durable=True, arguments=quorum)
+        for name in QUEUES:
+            await channel.declare_queue(name, durable=True, arguments=consumed)
+
+
+async def test_an_event_that_no_attempt_can_handle_ends_among_the_dead_letters(
+    settings: Settings, client: Client
+) -> None:
+    async with broker.publisher(settings), broker.connect(settings) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue("campaign.start")
+        dead = await channel.get_queue("campaign.dead")
+        await queue.purge()
+        await dead.purge()
+        await client.post("/api/v1/campaigns", json=EXAMPLE)
+        bodies = set()
+        for _ in range(21):  # The delivery limit, and the first delivery.
+            message = await _next(queue)
+            bodies.add(message.body)
+            await message.reject(requeue=True)
+        assert {(await _next(dead)).body} == bodies
+
+
+async def _next(queue: AbstractQueue) -> AbstractIncomingMessage:
+    got: list[AbstractIncomingMessage] = []
+
+    async def has_come() -> bool:
+        if message := await queue.get(timeout=5, fail=False):
+            got.append(message)
+        return bool(got)
+
+    await eventually(has_come, 10, f"a message in {queue.name}")
+    return got[0]
+
+
+async def test_a_dead_peer_is_noticed_within_seconds(settings: Settings) -> None:
+    async with broker.connect(settings) as connection:
+        transport = cast(Any, connection).transport
+        assert transport.connection.connection_tune.heartbeat == 5
+
+
+async def test_a_broker_that_says_nothing_is_given_up(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
+        mute = replace(settings, amqp_url=url, amqp_timeout_seconds=0.2)
+        with pytest.raises(broker.ERRORS):
+            async with asyncio.timeout(10), broker.connect(mute):
+                pass
+
+
+async def test_an_event_without_an_answer_asks_for_a_new_connection(
+    publisher: broker.Publisher, connection: Connection
+) -> None:
+    await insert_event(connection, 1, 1, event_type="campaign.unheard")
+    [event] = await queries.claim_events(connection, limit=1)
+    impatient = broker.Publisher(publisher._channel, publisher._exchange, timeout_seconds=1e-9)
+    with pytest.raises(TimeoutError):
+        await impatient.publish(event)
+    assert impatient.doubt == "the outcome of an event is unknown: TimeoutError"
+
+
+async def test_an_event_that_a_full_queue_refuses_is_tried_again_on_the_same_connection(
+    settings: Settings, connection: Connection, idle_client: Client, publisher: broker.Publisher
+) -> None:
+    full = await publisher._channel.declare_queue(
+        exclusive=True, arguments={"x-max-length": 0, "x-overflow": "reject-publish"}
+    )
+    await full.bind(broker.EXCHANGE, routing_key="campaign.refused")
+    await insert_event(connection, 1, 1, event_type="campaign.refused")
+    await relay_of(idle_client, settings).step(publisher)
+    row = await connection.fetchrow("SELECT * FROM outbox")
+    assert row is not None
+    assert row["attempts"] == 1
+    assert row["last_error"].startswith("the broker refused it")
+    assert publisher.doubt is None
+
+
+async def test_an_event_that_no_queue_takes_is_tried_again_later_and_says_why(
+    settings: Settings, connection: Connection, idle_client: Client, publisher: broker.Publisher
+) -> None:
+    await insert_event(connection, campaign_id=1, sequence=1, event_type="campaign.unheard")
+    await relay_of(idle_client, settings).step(publisher)
+    row = await connection.fetchrow("SELECT *, next_attempt_at > now() AS later FROM outbox")
+    assert row is not None
+    assert (row["attempts"], row["later"]) == (1, True)
+    assert row["last_error"] == "an event was returned: no queue is bound for it"

@@ -1,0 +1,79 @@
+"""Logs: one event a line, with all that is known, and no noise."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+import structlog
+
+from service import logs
+from service.settings import Settings
+from tests.conftest import Client
+from tests.test_create import EXAMPLE
+
+Start = Callable[..., Awaitable[Client]]
+
+# What the service adds to every line of a request.
+WITH_IDS = [structlog.contextvars.merge_contextvars]
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_a_line_in_json_has_all_that_is_known(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(Settings(log_format="json", log_level="warning"))
+    logger = structlog.get_logger("test")
+    with structlog.contextvars.bound_contextvars(request_id="order-17"):
+        logger.info("too small")
+        logging.getLogger("aiormq").warning("said by us already")
+        logger.error("failed", exc_info=ZeroDivisionError("the inside"))
+    line = json.loads(capfd.readouterr().err)
+    assert line["exception"].endswith("ZeroDivisionError: the inside")
+    assert line["timestamp"].endswith("Z")
+    assert (line["event"], line["level"], line["logger"]) == ("failed", "error", "test")
+    assert line["request_id"] == "order-17"
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_text_is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(Settings(log_format="text"))
+    structlog.get_logger("test").info("starting", settings=1)
+    assert "starting" in (text := capfd.readouterr().err)
+    assert not text.startswith("{")
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_what_libraries_repeat_is_left_out(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(Settings(log_format="json"))
+    logging.getLogger("aiormq.connection").warning("said by us already")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_what_is_below_the_level_is_left_out(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(Settings(log_format="json", log_level="warning"))
+    structlog.get_logger("test").info("too small")
+    assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_request_is_logged_once_with_who_sent_it(client: Client, organization: int) -> None:
+    with structlog.testing.capture_logs(
+        processors=[structlog.contextvars.merge_contextvars]
+    ) as lines:
+        headers = {"X-Request-ID": "order-17"}
+        await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
+    [line] = [line for line in lines if line["event"] == "request"]
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/api/v1/campaigns", 201)
+    assert (line["request_id"], line["organization_id"]) == ("order-17", organization)
+    assert line["log_level"] == "info"
+
+
+async def test_a_request_has_nothing_of_the_one_before(client: Client) -> None:
+    await (await client.post("/api/v1/campaigns", json=EXAMPLE)).read()
+    with structlog.testing.capture_logs(
+        processors=[structlog.contextvars.merge_contextvars]
+    ) as lines:
+        await client.get("/healthz")
+    [line] = [line for line in lines if line["event"] == "request"]
+    assert "organization_id" not in line
+    assert line["log_level"] == "debug"
