@@ -51,6 +51,8 @@ class Child:
     """A process in a session of its own, so that Ctrl-C reaches it only through us.
 
     Must be started from the main thread: the kernel ends the child when the starting thread ends.
+    One that `boots_deaf` may lose a signal while it starts: it is asked again and again, and when
+    nobody is left to ask, the kernel kills it.
     """
 
     def __init__(
@@ -61,18 +63,19 @@ class Child:
         environment: Mapping[str, str],
         folder: Path,
         ends_by: signal.Signals,
-        dies_by: signal.Signals | None = None,
+        boots_deaf: bool = False,
         log: Path | None = None,
         user: User | None = None,
         keep_open: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._ends_by = ends_by
+        self._boots_deaf = boots_deaf
         self._log = log
         parent = os.getpid()
 
         def die_with_parent() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, dies_by or ends_by)
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if boots_deaf else ends_by)
             if os.getppid() != parent:
                 os._exit(1)
 
@@ -122,14 +125,15 @@ class Child:
     def stop(self, seconds: float = 20) -> None:
         """Ask the child to end; after `seconds` it is killed."""
         deadline = time.monotonic() + seconds
+        self.process.send_signal(self._ends_by)
         while self.process.poll() is None:
             if time.monotonic() > deadline:
                 self.kill()
                 return
-            # Again and again: a server that is just starting may not listen yet.
-            self.process.send_signal(self._ends_by)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(1)
+            if self._boots_deaf:
+                self.process.send_signal(self._ends_by)
 
     def kill(self) -> None:
         """End the child as a crash would."""

@@ -37,8 +37,7 @@ class RabbitMQ:
             environment=self._environment() | self._server_environment(),
             folder=self.folder,
             ends_by=signal.SIGTERM,
-            # Erlang loses a SIGTERM that comes while it boots, and nobody is left to repeat it.
-            dies_by=signal.SIGKILL,
+            boots_deaf=True,
             log=self.folder / "rabbitmq.log",
             keep_open=self._keep_open,
         )

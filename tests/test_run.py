@@ -35,6 +35,7 @@ def test_a_stack_runs_stops_in_order_and_keeps_its_data(start_run: Callable[...,
     left = [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
     assert left == []
     assert not (first.state / "env").exists()
+    assert '"state":"stopped"' in first.log.read_text()
 
     second = Run(first.state, int(env["URL"].rpartition(":")[2]))
     try:
