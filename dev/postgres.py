@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dev.console import Failure, say
 from dev.folders import secret, server_folder
-from dev.processes import Child, steady_port, unprivileged_user
+from dev.processes import Child, die_with_us, steady_port, unprivileged_user
 
 _ROLE = "campaigns"
 _DATABASE = "campaigns"
@@ -99,6 +99,7 @@ class Postgres:
             cwd="/",
             capture_output=True,
             text=True,
+            preexec_fn=die_with_us(signal.SIGKILL),
             pass_fds=self._keep_open,
             user=user.uid if user else None,
             group=user.gid if user else None,

@@ -47,6 +47,18 @@ def unprivileged_user() -> User | None:
     raise Failure("PostgreSQL refuses root, and this machine has no user 'nobody': run as another")
 
 
+def die_with_us(number: signal.Signals) -> Callable[[], None]:
+    """What a child runs before anything else, to be sent this signal when its parent ends."""
+    parent = os.getpid()
+
+    def ask_the_kernel() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_the_kernel
+
+
 class Child:
     """A process in a session of its own, so that Ctrl-C reaches it only through us.
 
@@ -72,13 +84,6 @@ class Child:
         self._ends_by = ends_by
         self._boots_deaf = boots_deaf
         self._log = log
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if boots_deaf else ends_by)
-            if os.getppid() != parent:
-                os._exit(1)
-
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
         try:
             self.process = subprocess.Popen(
@@ -89,7 +94,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with_us(signal.SIGKILL if boots_deaf else ends_by),
                 pass_fds=keep_open,
                 user=user.uid if user else None,
                 group=user.gid if user else None,

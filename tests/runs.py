@@ -1,6 +1,7 @@
 """`./run` in the background, for tests that use, stop and kill it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -82,9 +83,16 @@ def until(happened: Callable[[], bool], seconds: float, explain: Callable[[], st
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that any user may pass through, unlike those of pytest."""
-    with tempfile.TemporaryDirectory(prefix="campaigns-run-") as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
+    made = Path(tempfile.mkdtemp(prefix="campaigns-run-"))
+    made.chmod(0o711)
+    yield made
+
+    def is_removed() -> bool:
+        shutil.rmtree(made, ignore_errors=True)
+        return not made.exists()
+
+    # Children of a server that was killed may still write for a moment.
+    until(is_removed, 20, lambda: str(list(made.rglob("*"))[:9]))
 
 
 @pytest.fixture
