@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -152,24 +153,26 @@ class Child:
         return f"; the end of {self._log}:\n" + "\n".join(lines)
 
 
+# Below the ports that Linux gives to outgoing connections (32768 and up): one of those, free when
+# we look, may be some connection's own by the time the server listens.
+_PORTS = range(20_000, 32_000)
+
+
 def steady_port(file: Path) -> int:
     """The port noted in `file` if it is free, else a new one of the loopback address, noted there.
 
     Consumers and consoles that know the address find the server again after a restart.
     """
-    for wanted in (_noted(file), 0):
-        with socket.socket() as listener:
+    for port in [*_noted(file), *random.sample(_PORTS, 100)]:
+        with socket.socket() as listener, suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", wanted))
-            except OSError:
-                continue
-            port: int = listener.getsockname()[1]
+            listener.bind(("127.0.0.1", port))
             file.write_text(f"{port}\n")
             return port
     raise Failure("this machine has no free port on its loopback address")
 
 
-def _noted(file: Path) -> int:
+def _noted(file: Path) -> list[int]:
+    """None if the file is new, or was cut off by a crash."""
     text = file.read_text().strip() if file.exists() else ""
-    return int(text) if text.isdigit() else 0
+    return [int(text)] if text.isdigit() and int(text) in _PORTS else []

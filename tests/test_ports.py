@@ -1,0 +1,30 @@
+"""Ports of the private servers."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from dev.processes import steady_port
+
+
+def test_a_port_stays_the_same(tmp_path: Path) -> None:
+    assert steady_port(tmp_path / "port") == steady_port(tmp_path / "port")
+
+
+def test_a_port_that_is_taken_is_replaced(tmp_path: Path) -> None:
+    taken = steady_port(tmp_path / "port")
+    with socket.create_server(("127.0.0.1", taken)):
+        assert steady_port(tmp_path / "port") != taken
+    assert steady_port(tmp_path / "port") != taken
+
+
+def test_no_outgoing_connection_takes_a_port_before_its_server_does(tmp_path: Path) -> None:
+    outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    assert steady_port(tmp_path / "port") < int(outgoing[0])
+
+
+@pytest.mark.parametrize("text", ["", "12", "99999", "-1", "port"])
+def test_a_note_that_was_cut_off_is_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "port").write_text(text)
+    assert steady_port(tmp_path / "port") > 1024
