@@ -89,7 +89,7 @@ def _campaigns(arguments: Sequence[str]) -> int:
             f"nothing runs on {env_file.parent}: start ./run in another terminal"
         ) from None
     os.environ.update(assignments)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "service", *arguments])
+    os.execv(sys.executable, [*server.SERVICE, *arguments])
 
 
 def _lock(_arguments: Sequence[str]) -> int:

@@ -23,6 +23,8 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "made-from"
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
 
+_STARTED = time.monotonic()
+
 
 class Failure(Exception):
     """The environment cannot be made; the text says why, and what to do."""
@@ -30,7 +32,6 @@ class Failure(Exception):
 
 def main() -> None:
     """Make the environment unless it is up to date, and go on in it."""
-    started = time.monotonic()
     try:
         with _lock():
             if not _is_up_to_date():
@@ -41,7 +42,7 @@ def main() -> None:
         sys.exit(f"run: {error.filename} cannot be written: work in a checkout of your own")
     except (Failure, OSError) as error:
         sys.exit(f"run: {error}")
-    os.environ["RUN_STARTED"] = str(started)
+    os.environ["RUN_STARTED"] = str(_STARTED)
     os.execv(PYTHON, [str(PYTHON), "-P", "-m", "dev", *sys.argv[1:]])
 
 
@@ -126,7 +127,8 @@ def _lock() -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    print(f"run: {text}", file=sys.stderr, flush=True)
+    """As `dev.console` does, which is not importable yet."""
+    print(f"[{time.monotonic() - _STARTED:6.2f} s] {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

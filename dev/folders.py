@@ -11,6 +11,11 @@ from dev.processes import User
 _LONGEST = 600
 
 
+def is_too_long(path: Path) -> bool:
+    """Whether a server could not work with its files there."""
+    return len(os.fsencode(path)) > _LONGEST
+
+
 def server_folder(state: Path, name: str, user: User | None) -> Path:
     """Where a server keeps its files: in `state`, or outside if it could not work there.
 
@@ -20,7 +25,7 @@ def server_folder(state: Path, name: str, user: User | None) -> Path:
     wanted = state / name
     mode = 0o711 if user else 0o700
     _make(wanted, mode)
-    awkward = len(os.fsencode(wanted)) > _LONGEST or os.pathsep in str(wanted)
+    awkward = is_too_long(wanted) or os.pathsep in str(wanted)
     if not awkward and (user is None or user.can_reach(wanted)):
         return wanted
     key = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
@@ -38,10 +43,10 @@ def _make(folder: Path, mode: int) -> None:
     folder.chmod(mode)
 
 
-def secret(file: Path) -> str:
+def secret(file: Path, prefix: str = "") -> str:
     """The secret in `file`, made at the first call and readable by its owner only."""
     if not file.exists():
-        write_private(file, secrets.token_urlsafe(24))
+        write_private(file, prefix + secrets.token_urlsafe(32))
     return file.read_text()
 
 

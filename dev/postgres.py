@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dev.console import Failure, say
-from dev.folders import secret, server_folder
+from dev.folders import is_too_long, secret, server_folder
 from dev.processes import Child, die_with_us, steady_port, unprivileged_user
 
 _ROLE = "campaigns"
@@ -141,8 +141,7 @@ class Postgres:
 
     def _reachable(self, installed: Path) -> Path:
         """The wheel's files, copied if the server's user cannot get at them where they are."""
-        near_its_limit = len(os.fsencode(installed)) > 600
-        if not near_its_limit and (self._user is None or self._user.can_reach(installed)):
+        if not is_too_long(installed) and (self._user is None or self._user.can_reach(installed)):
             return installed
         copies = self.folder / "binaries"
         if not copies.exists():

@@ -1,7 +1,6 @@
 """`./run`: the stack and the service in the foreground, until Ctrl-C."""
 
 import json
-import secrets
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from typing import Any
 
 from dev.addresses import DEFAULT_STATE, Addresses
 from dev.console import Failure, say
-from dev.folders import write_private
+from dev.folders import secret, write_private
 from dev.postgres import Postgres
 from dev.processes import Child
 from dev.rabbitmq import RabbitMQ
@@ -26,7 +25,8 @@ from dev.stack import Stack
 # The organization that the development key belongs to.
 _ORGANIZATION = "1"
 
-_SERVICE = [sys.executable, "-P", "-m", "service"]
+# The command line of the service; a folder of the caller's does not shadow its modules.
+SERVICE = [sys.executable, "-P", "-m", "service"]
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
@@ -80,7 +80,7 @@ class _Server:
     def _service(self) -> Iterator[Child]:
         service = Child(
             "the service",
-            [*_SERVICE, "serve"],
+            [*SERVICE, "serve"],
             environment=self._service_environment,
             folder=Path.cwd(),
             ends_by=signal.SIGTERM,
@@ -111,19 +111,15 @@ class _Server:
         }
         self._campaigns("migrate")
         say("schema.sql is applied")
-        self._key = self._environment.get("API_KEY") or self._own_key()
+        self._key = self._environment.get("API_KEY") or secret(
+            self._state / "api-key", prefix="campaigns_"
+        )
         options = ["--organization", _ORGANIZATION, "--name", "development", "--from-stdin"]
         self._campaigns("keys", "create", *options, text=self._key)
 
-    def _own_key(self) -> str:
-        file = self._state / "api-key"
-        if not file.exists():
-            write_private(file, f"campaigns_{secrets.token_urlsafe(32)}")
-        return file.read_text()
-
     def _campaigns(self, *arguments: str, text: str = "") -> None:
         done = subprocess.run(
-            [*_SERVICE, *arguments],
+            [*SERVICE, *arguments],
             input=text,
             env=self._service_environment,
             capture_output=True,

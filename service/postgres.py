@@ -70,7 +70,7 @@ async def acquire(pool: Pool, timeout_seconds: float) -> AsyncIterator[Connectio
     Raises:
         Unavailable: there is none within `timeout_seconds`, or it broke while it was used.
     """
-    with translated_errors():
+    with _translated_errors():
         async with pool.acquire(timeout=timeout_seconds) as connection:
             yield connection
 
@@ -82,7 +82,7 @@ async def connect(settings: Settings) -> AsyncIterator[Connection]:
     Raises:
         Unavailable: PostgreSQL is away, or refuses this user or database.
     """
-    with translated_errors():
+    with _translated_errors():
         connection = await asyncpg.connect(
             settings.database_url,
             timeout=settings.database_timeout_seconds,
@@ -95,7 +95,7 @@ async def connect(settings: Settings) -> AsyncIterator[Connection]:
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Raise `Unavailable` for what is the server's or the network's fault, not the statement's."""
     try:
         yield

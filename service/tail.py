@@ -19,13 +19,13 @@ async def events(settings: Settings) -> AsyncIterator[AsyncIterator[bytes]]:
         arrived.put_nowait(message.body)
 
     async with broker.connect(settings) as connection:
+        connection.close_callbacks.add(lambda *_: arrived.put_nowait(None))
         async with asyncio.timeout(settings.amqp_timeout_seconds):
             channel = await connection.channel()
             exchange = await broker.declare_exchange(channel)
             queue = await channel.declare_queue(exclusive=True, auto_delete=True)
             await queue.bind(exchange, routing_key="#")
             await queue.consume(take, no_ack=True)
-        connection.close_callbacks.add(lambda *_: arrived.put_nowait(None))
         yield _until_none(arrived)
 
 

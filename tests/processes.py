@@ -1,12 +1,12 @@
 """The service as processes of their own, for tests that kill it."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -36,26 +36,21 @@ class Service:
 
     def wait(self) -> None:
         """Return when it is ready."""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                if requests.get(f"{self.url}/readyz", timeout=5).status_code == 200:
-                    return
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        pytest.fail(f"the service at {self.url} was not ready within 20 seconds")
+        until(lambda: self._readiness().get("status") == "ready", 20, self._explain)
 
     def wait_for_relay(self) -> None:
         """Return when it publishes."""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if (
-                requests.get(f"{self.url}/readyz", timeout=5).json()["relay"]["state"]
-                == "publishing"
-            ):
-                return
-            time.sleep(0.05)
-        pytest.fail(f"the relay of {self.url} did not publish within 20 seconds")
+        until(lambda: self._readiness()["relay"]["state"] == "publishing", 20, self._explain)
+
+    def _readiness(self) -> dict[str, Any]:
+        try:
+            body: dict[str, Any] = requests.get(f"{self.url}/readyz", timeout=5).json()
+        except requests.ConnectionError:
+            return {}
+        return body
+
+    def _explain(self) -> str:
+        return f"{self.url}/readyz answers {self._readiness()}"
 
     def create(self, api_key: str, body: dict[str, object]) -> requests.Response:
         return requests.post(
@@ -70,10 +65,13 @@ class Service:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> int:
-        """End it in order; answer its exit status."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(15)
+
+def until(happened: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} seconds: {explain()}")
+        time.sleep(0.05)
 
 
 @pytest.fixture

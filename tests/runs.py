@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import requests
 from dev.addresses import EXAMPLE
 from dev.environment import ROOT
 from dev.processes import steady_port
+from tests.processes import until
 
 
 class Run:
@@ -70,14 +70,6 @@ class Run:
         with suppress(psutil.NoSuchProcess):
             return any(child.name() == "beam.smp" for child in self.children())
         return False
-
-
-def until(happened: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} seconds: {explain()}")
-        time.sleep(0.05)
 
 
 @pytest.fixture

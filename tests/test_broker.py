@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,8 +15,6 @@ from service.settings import Settings
 from tests.conftest import Client, insert_event, relay_of
 from tests.consumers import QUEUES, eventually
 from tests.test_create import EXAMPLE
-
-Start = Callable[..., Awaitable[Client]]
 
 
 @pytest.mark.usefixtures("publisher")

@@ -16,8 +16,6 @@ from tests.consumers import Consumer, eventually, outbox_is_empty
 from tests.processes import Service
 from tests.test_create import EXAMPLE
 
-Start = Callable[..., Awaitable[Client]]
-
 
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:

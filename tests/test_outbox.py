@@ -1,13 +1,9 @@
 """The statements of the outbox: which event goes next, and what becomes of it."""
 
-from collections.abc import Awaitable, Callable
-
 from service import postgres, queries
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client, insert_event
-
-Start = Callable[..., Awaitable[Client]]
+from tests.conftest import insert_event
 
 
 async def test_the_oldest_event_of_a_campaign_goes_first_and_alone(

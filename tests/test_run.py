@@ -15,7 +15,8 @@ import requests
 
 from dev.addresses import EXAMPLE
 from dev.environment import ROOT
-from tests.runs import Run, until
+from tests.processes import until
+from tests.runs import Run
 
 pytestmark = pytest.mark.timeout(180)
 
