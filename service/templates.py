@@ -1,22 +1,39 @@
-"""Message templates: which variables they use, and which of those an import must bring."""
+"""Message templates: what one says to a contact, and which variables an import must bring.
 
-from collections.abc import Collection, Iterable
+Services that send the messages call the same code: `parse(source).render(contact, fallbacks)`.
+The language is described in `docs/templates.md`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from jinja2 import Environment, TemplateSyntaxError, nodes
+from service import grammar
+from service.expressions import Scope, Sequence
+from service.filters import Value
+from service.tokens import CONTROL_CHARACTERS, LONGEST_SOURCE, MOST_TAGS, Fault
 
-# What every contact has without an import, as the published documentation lists it.
-SYSTEM_VARIABLES = frozenset({"assistant_name", "company", "name"})
+# What a variable is worth when all else is missing, as the published documentation lists it.
+SYSTEM_VALUES = {"assistant_name": "your assistant", "company": "our company", "name": "there"}
 
-FILTERS = ("default", "lower", "phone_format", "title_case", "upper")
+# Characters of one value, and the largest number that every JSON reader takes for what it is.
+LONGEST_VALUE = 1_000
+LARGEST_NUMBER = 2**53 - 1
 
-# Messages are spoken or texted, not shown as HTML; and here they are only parsed.
-_ENVIRONMENT = Environment(autoescape=False)  # noqa: S701
+# Characters of one rendering, a bound by the limits above: `ΐ` in capitals is three characters.
+LONGEST_RENDERING = 3 * (LONGEST_SOURCE + LONGEST_VALUE * MOST_TAGS)
 
 
 class TemplateError(Exception):
-    """A template is no message template; the text says where and why."""
+    """A text is no message template; `faults` says where and why."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"line {f.line}, column {f.column}: {f.detail}" for f in faults))
+        self.faults = faults
+
+
+class ValueRefused(Exception):
+    """A contact's value can be no part of a message; the text names the variable and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,45 +46,69 @@ class Variables:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The variables of one source; `undefaulted` are used at least once without `default()`."""
+    """A template that can be rendered; `bare` names are used at least once without a stand-in."""
 
+    body: Sequence
     names: frozenset[str]
-    undefaulted: frozenset[str]
+    bare: frozenset[str]
+
+    def render(self, contact: Mapping[str, Value | None], fallbacks: Mapping[str, Value]) -> str:
+        """Say it to a contact, whose blank values are as good as missing.
+
+        A value comes from the contact, else from `fallbacks`, else from an inline `default()`, else
+        from the system; a variable with none of these is the empty text. The answer has no control
+        characters but line feed and tab, and at most `LONGEST_RENDERING` characters.
+
+        Raises:
+            ValueRefused: a value is too long, or of no type that can be said.
+        """
+        values = {name: fallbacks[name] for name in self.names if name in fallbacks}
+        values |= self.given_by(contact)
+        for name, value in values.items():
+            if reason := refusal(value):
+                raise ValueRefused(f"The value of '{name}': {reason}")
+        said = self.body.value(Scope(values, SYSTEM_VALUES))
+        return CONTROL_CHARACTERS.sub("", said.replace("\r\n", "\n").replace("\r", "\n"))
+
+    def given_by(self, contact: Mapping[str, Value | None]) -> dict[str, Value]:
+        """Take from a contact what the template uses; an empty column of a CSV file is no value."""
+        given = ((name, contact.get(name)) for name in self.names)
+        return {
+            name: value
+            for name, value in given
+            if value is not None and not (isinstance(value, str) and not value.strip())
+        }
 
 
-@lru_cache(maxsize=256)
+def refusal(value: object) -> str | None:
+    """Say why this can be no part of a message, if it cannot."""
+    if isinstance(value, str):
+        too_long = len(value) > LONGEST_VALUE
+        return f"Must have at most {LONGEST_VALUE} characters." if too_long else None
+    if not isinstance(value, int | float):
+        return "Must be a string, a number or a boolean."
+    if not abs(value) <= LARGEST_NUMBER:
+        limits = f"from {-LARGEST_NUMBER} to {LARGEST_NUMBER}"
+        return f"Must be a number {limits}; send a longer one as a string."
+    return None
+
+
+# Each may take 235 KB at the worst, so that strangers can fill 30 MB with them.
+@lru_cache(maxsize=128)
 def parse(source: str) -> Template:
     """Read a template; callers send the same few again and again, so the newest are remembered.
 
     Raises:
-        TemplateError: it is not Jinja2, or uses a filter that messages do not have.
+        TemplateError: it is not in the language of message templates.
     """
-    try:
-        tree = _ENVIRONMENT.parse(source)
-        _check_filters(tree)
-        return Template(*_names(tree))
-    except TemplateSyntaxError as error:
-        raise TemplateError(f"line {error.lineno}: {error.message}") from error
-    except (RecursionError, ValueError) as error:
-        raise TemplateError("it cannot be read: nested too deeply, or a number too long") from error
-
-
-def _check_filters(tree: nodes.Template) -> None:
-    for filter_ in tree.find_all(nodes.Filter):
-        if filter_.name not in FILTERS:
-            raise TemplateError(
-                f"line {filter_.lineno}: unknown filter '{filter_.name}', use one of "
-                + ", ".join(FILTERS)
-            )
-
-
-def _names(tree: nodes.Template) -> tuple[frozenset[str], frozenset[str]]:
-    used = [name for name in tree.find_all(nodes.Name) if name.ctx == "load"]
-    set_here = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
-    defaulted = {id(f.node) for f in tree.find_all(nodes.Filter) if f.name == "default"}
-    return (
-        frozenset(name.name for name in used) - set_here,
-        frozenset(name.name for name in used if id(name) not in defaulted) - set_here,
+    body, faults = grammar.read(source)
+    if faults:
+        raise TemplateError(faults)
+    needs = list(body.needs(frozenset()))
+    return Template(
+        body,
+        frozenset(need.name for need in needs),
+        frozenset(need.name for need in needs if need.bare),
     )
 
 
@@ -75,6 +116,6 @@ def variables(templates: Iterable[Template], fallbacks: Collection[str]) -> Vari
     """Class the names of one campaign; any fallback, `default()` or system value makes optional."""
     templates = list(templates)
     names = frozenset().union(*(template.names for template in templates))
-    undefaulted = frozenset().union(*(template.undefaulted for template in templates))
-    required = undefaulted - SYSTEM_VARIABLES - frozenset(fallbacks)
+    bare = frozenset().union(*(template.bare for template in templates))
+    required = bare - SYSTEM_VALUES.keys() - frozenset(fallbacks)
     return Variables(required=sorted(required), optional=sorted(names - required))

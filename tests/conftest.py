@@ -11,12 +11,13 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import pytest
 import structlog
 from aiohttp import web
@@ -29,7 +30,7 @@ from service import broker, keys, postgres, relay
 from service.app import create_app
 from service.settings import Settings
 
-pytest_plugins = ["tests.consumers", "tests.processes", "tests.runs"]
+pytest_plugins = ["tests.consumers", "tests.processes", "tests.runs", "tests.targets"]
 
 Client = TestClient[web.Request, web.Application]
 
@@ -37,6 +38,15 @@ Client = TestClient[web.Request, web.Application]
 NOWHERE = "amqp://nobody@127.0.0.1:1/"
 
 _exit = ExitStack()
+
+# The same examples every time, as what was green yesterday must not fail today; the other profile
+# looks for new ones: ./run test --hypothesis-profile=search tests/test_grammar.py
+_patient = hypothesis.settings(
+    deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("repeat", _patient, derandomize=True, max_examples=1_000)
+hypothesis.settings.register_profile("search", _patient, max_examples=20_000)
+hypothesis.settings.load_profile("repeat")
 
 
 def pytest_configure() -> None:
@@ -109,6 +119,14 @@ async def database_url(worker: str, template_database: str) -> AsyncIterator[str
     await _administer(f"CREATE DATABASE {name} TEMPLATE {template_database}")
     yield _url_of(name)
     await _administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def a_database(name: str, template_database: str) -> Iterator[str]:
+    """The same, for several tests."""
+    asyncio.run(_administer(f"CREATE DATABASE {name} TEMPLATE {template_database}"))
+    yield _url_of(name)
+    asyncio.run(_administer(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 async def _administer(statement: str) -> None:

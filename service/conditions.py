@@ -1,0 +1,198 @@
+"""Conditions of message templates: what `if` may ask.
+
+A value that is missing is the empty text here, and has no order with anything.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.expressions import Expression, Need, Scope, Variable
+from service.filters import Value, text
+
+ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
+
+
+class Condition(ABC):
+    """Most conditions tell nothing about which variables are there."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def holds(self, scope: Scope) -> bool: ...
+
+    @abstractmethod
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]: ...
+
+    def sure(self, *, held: bool) -> frozenset[str]:  # noqa: ARG002
+        return frozenset()
+
+
+@dataclass(slots=True)
+class Truth(Condition):
+    """A value as a condition: missing, empty text, 0 and false do not hold."""
+
+    operand: Expression
+
+    def holds(self, scope: Scope) -> bool:
+        return bool(self.operand.value(scope))
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        return self.operand.needs(sure)
+
+
+@dataclass(slots=True)
+class Equal(Condition):
+    """`left == right`."""
+
+    left: Expression
+    right: Expression
+
+    def holds(self, scope: Scope) -> bool:
+        return _equal(self.left.value(scope), self.right.value(scope))
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        yield from self.left.needs(sure)
+        yield from self.right.needs(sure)
+
+
+@dataclass(slots=True)
+class Ordered(Condition):
+    """`left < right`, and the like."""
+
+    left: Expression
+    order: str
+    right: Expression
+
+    def holds(self, scope: Scope) -> bool:
+        return _ordered(self.order, self.left.value(scope), self.right.value(scope))
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        yield from self.left.needs(sure)
+        yield from self.right.needs(sure)
+
+
+@dataclass(slots=True)
+class Within(Condition):
+    """`item in ['one', 'two']`."""
+
+    item: Expression
+    choices: tuple[Expression, ...]
+
+    def holds(self, scope: Scope) -> bool:
+        item = self.item.value(scope)
+        return any(_equal(item, choice.value(scope)) for choice in self.choices)
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        yield from self.item.needs(sure)
+        for choice in self.choices:
+            yield from choice.needs(sure)
+
+
+@dataclass(slots=True)
+class Containing(Condition):
+    """`part in whole`, as texts; nothing is in what is missing, nor is that in anything."""
+
+    part: Expression
+    whole: Expression
+
+    def holds(self, scope: Scope) -> bool:
+        part, whole = self.part.value(scope), self.whole.value(scope)
+        return part is not None and whole is not None and text(part) in text(whole)
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        yield from self.part.needs(sure)
+        yield from self.whole.needs(sure)
+
+
+@dataclass(slots=True)
+class Defined(Condition):
+    """`name is defined`: whoever asks lives with either answer, so this is no bare need."""
+
+    variable: Variable
+
+    def holds(self, scope: Scope) -> bool:
+        return self.variable.value(scope) is not None
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        return self.variable.needs(sure, bare=False)
+
+    def sure(self, *, held: bool) -> frozenset[str]:
+        return frozenset({self.variable.name}) if held else frozenset()
+
+
+@dataclass(slots=True)
+class Not(Condition):
+    condition: Condition
+
+    def holds(self, scope: Scope) -> bool:
+        return not self.condition.holds(scope)
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        return self.condition.needs(sure)
+
+    def sure(self, *, held: bool) -> frozenset[str]:
+        return self.condition.sure(held=not held)
+
+
+@dataclass(slots=True)
+class Joined(Condition):
+    """Conditions joined by `and`, asked while they hold; or by `or`, asked until one does."""
+
+    conditions: tuple[Condition, ...]
+    all_must_hold: bool
+
+    def holds(self, scope: Scope) -> bool:
+        for condition in self.conditions:
+            if condition.holds(scope) is not self.all_must_hold:
+                return not self.all_must_hold
+        return self.all_must_hold
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        for condition in self.conditions:
+            yield from condition.needs(sure)
+            sure = sure | condition.sure(held=self.all_must_hold)
+
+    def sure(self, *, held: bool) -> frozenset[str]:
+        if held is not self.all_must_hold:
+            return frozenset()
+        return frozenset().union(*(condition.sure(held=held) for condition in self.conditions))
+
+
+def _equal(left: Value | None, right: Value | None) -> bool:
+    """As numbers when one of them is a number, else as texts: a column of a CSV file is text."""
+    if _is_number(left) or _is_number(right):
+        return _number(left) is not None and _number(left) == _number(right)
+    return _text(left) == _text(right)
+
+
+def _ordered(symbol: str, left: Value | None, right: Value | None) -> bool:
+    """As numbers when both look like one; a number has no order with a text, nor has None."""
+    if left is None or right is None:
+        return False
+    left_number, right_number = _number(left), _number(right)
+    if left_number is not None and right_number is not None:
+        return bool(ORDERS[symbol](left_number, right_number))
+    if _is_number(left) or _is_number(right):
+        return False
+    return bool(ORDERS[symbol](text(left), text(right)))
+
+
+def _text(value: Value | None) -> str:
+    return "" if value is None else text(value)
+
+
+def _is_number(value: Value | None) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Value | None) -> float | None:
+    if isinstance(value, str):
+        return float(value) if _NUMBER.fullmatch(value.strip()) else None
+    return None if value is None or isinstance(value, bool) else value

@@ -1,0 +1,302 @@
+"""What stands in the tags of a message template: values, their filters, and conditions."""
+
+import re
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from service.conditions import (
+    ORDERS,
+    Condition,
+    Containing,
+    Defined,
+    Equal,
+    Joined,
+    Not,
+    Ordered,
+    Truth,
+    Within,
+)
+from service.expressions import (
+    NOTHING,
+    Choice,
+    Constant,
+    Defaulted,
+    Expression,
+    Filtered,
+    Variable,
+)
+from service.filters import TEXT_FILTERS
+from service.suggestions import did_you_mean
+from service.tokens import LONGEST_NAME, TagUnreadable, TemplateUnreadable, Tokens
+
+FILTERS = tuple(sorted(["default", *TEXT_FILTERS]))
+
+# Levels of nesting, filters on one value, values in a list.
+DEEPEST = 20
+MOST_FILTERS = 10
+MOST_CHOICES = 50
+
+_CONSTANTS = {
+    "true": True, "True": True, "false": False, "False": False, "none": None, "None": None,
+}  # fmt: skip
+_COMPARISONS = ("==", "!=", *ORDERS)
+_OF_CONDITIONS = ("and", "or", "not", "in", "is", *_COMPARISONS)
+_RESERVED = frozenset({"if", "elif", "else", "and", "or", "not", "in", "is", *_CONSTANTS})
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "'": "'", '"': '"', "\\": "\\"}
+
+# What people write who know more of Jinja2, or who write in a word processor.
+_HINTS = {
+    **dict.fromkeys("+*/~", "Templates cannot calculate or join values."),
+    **dict.fromkeys("\u2018\u2019\u201c\u201d", "Use straight quotation marks."),
+    **dict.fromkeys("'\"", "This quotation mark is never closed."),
+    **dict.fromkeys("0123456789", "A name begins with a letter; a number has up to 15 digits."),
+    ".": "A variable has no parts; give what you need a name of its own.",
+    "(": "Nothing can be called; a filter is written with a bar, as in name|upper.",
+    "[": "A variable has no parts; a list can only follow 'in'.",
+    "-": "Templates cannot calculate; a name has underscores, no hyphens.",
+    "=": "To compare, write ==; the value of a filter has no name.",
+}
+
+_Read = TypeVar("_Read")
+
+
+def is_name(text: str) -> bool:
+    """Whether a template can use a variable of this name."""
+    return len(text) <= LONGEST_NAME and text.isidentifier() and text not in _RESERVED
+
+
+class Phrases:
+    """Reads by recursive descent: from the first word of a phrase to the word behind it.
+
+    Raises:
+        TagUnreadable, TemplateUnreadable: from all methods, with the fault noted.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._depth = 0
+        self._in_condition = False
+
+    def expression(self) -> Expression:
+        return self._chosen(self._operand())
+
+    def _chosen(self, value: Expression) -> Expression:
+        if not self._take("if"):
+            return value
+        condition = self.asked()
+        otherwise = self.nested(self.expression) if self._take("else") else NOTHING
+        return Choice(((condition, value),), otherwise)
+
+    def _operand(self) -> Expression:
+        if self._take("("):
+            operand = self.nested(self.expression)
+            self._expect(")")
+        else:
+            operand = self._word()
+        return self._filtered(operand)
+
+    def _word(self) -> Expression:
+        word = self._tokens.word
+        match self._tokens.kind:
+            case "name" if word in _CONSTANTS:
+                operand: Expression = Constant(_CONSTANTS[word])
+            case "name" if is_name(word):
+                operand = Variable(word)
+            case "name" if word not in _RESERVED:
+                self.stop(
+                    "A variable's name is made of letters, digits and underscores, "
+                    f"at most {LONGEST_NAME}."
+                )
+            case "text":
+                operand = Constant(_ESCAPE.sub(self._unescaped, word[1:-1]))
+            case "number":
+                operand = Constant(float(word) if "." in word else int(word))
+            case _:
+                self.unexpected()
+        self._tokens.advance()
+        return operand
+
+    def _unescaped(self, escape: re.Match[str]) -> str:
+        if escape[1] not in _ESCAPES:
+            self.stop("A backslash in quotes may stand before n, a quotation mark or a backslash.")
+        return _ESCAPES[escape[1]]
+
+    def _filtered(self, operand: Expression) -> Expression:
+        filters = 0
+        while self._take("|"):
+            filters += 1
+            if filters > MOST_FILTERS:
+                self.stop(f"Must have at most {MOST_FILTERS} filters on one value.")
+            operand = self._filter(operand)
+        return operand
+
+    def _filter(self, operand: Expression) -> Expression:
+        name, at = self._tokens.word, self._tokens.at
+        if self._tokens.kind != "name":
+            self.stop("A filter name must follow the bar.", FILTERS)
+        self._tokens.advance()
+        arguments = self._arguments() if self._take("(") else []
+        if name == "default":
+            if len(arguments) == 1:
+                return Defaulted(operand, arguments[0])
+            self._tokens.fault("'default' takes one value: default('text').", at)
+            raise TagUnreadable
+        if name not in TEXT_FILTERS:
+            hint = did_you_mean(name, FILTERS)
+            self._tokens.fault(f"There is no filter '{name[:20]}'.{hint}", at, FILTERS)
+        elif arguments:
+            self._tokens.fault(f"'{name}' takes no value.", at)
+        else:
+            return Filtered(operand, name)
+        return operand
+
+    def _arguments(self) -> list[Expression]:
+        arguments: list[Expression] = []
+        while not self._take(")"):
+            if arguments:
+                self._expect(",")
+            arguments.append(self.nested(self.expression))
+        return arguments
+
+    # Conditions, as expressions.
+
+    def asked(self) -> Condition:
+        """Read what follows `if`."""
+        self._in_condition = True
+        return self._condition()
+
+    def _condition(self) -> Condition:
+        return self._joined("or", lambda: self._joined("and", self._negation))
+
+    def _joined(self, word: str, read: Callable[[], Condition]) -> Condition:
+        conditions = [read()]
+        while self._take(word):
+            conditions.append(read())
+        return (
+            conditions[0]
+            if len(conditions) == 1
+            else Joined(tuple(conditions), all_must_hold=word == "and")
+        )
+
+    def _negation(self) -> Condition:
+        if self._take("not"):
+            return Not(self.nested(self._negation))
+        if not self._take("("):
+            return self._comparison(self._operand())
+        condition = self.nested(self._in_brackets)
+        self._expect(")")
+        if isinstance(condition, Truth):
+            return self._comparison(self._filtered(condition.operand))
+        return condition
+
+    def _in_brackets(self) -> Condition:
+        """Read a condition, or the value that only turns out to be one when it is over."""
+        condition = self._condition()
+        if isinstance(condition, Truth):
+            return Truth(self._chosen(condition.operand))
+        return condition
+
+    def _comparison(self, left: Expression) -> Condition:
+        at, symbol = self._tokens.at, self._tokens.word
+        if self._tokens.kind == "symbol" and symbol in _COMPARISONS:
+            self._tokens.advance()
+            condition = self._compared(left, symbol, self._operand())
+        elif self._take("in"):
+            condition = self._membership(left)
+        elif self._take("not"):
+            self._expect("in")
+            condition = Not(self._membership(left))
+        elif self._take("is"):
+            condition = self._defined(left, at)
+        else:
+            return Truth(left)
+        if self._tokens.word in (*_COMPARISONS, "in", "not", "is"):
+            self.stop("Compare two values at a time, with 'and' or 'or' between.")
+        return condition
+
+    def _compared(self, left: Expression, symbol: str, right: Expression) -> Condition:
+        if symbol in ORDERS:
+            return Ordered(left, symbol, right)
+        equal = Equal(left, right)
+        return equal if symbol == "==" else Not(equal)
+
+    def _membership(self, item: Expression) -> Condition:
+        if not self._take("["):
+            return Containing(item, self._operand())
+        choices: list[Expression] = []
+        while not self._take("]"):
+            if choices:
+                self._expect(",")
+            if len(choices) == MOST_CHOICES:
+                self.stop(f"Must have at most {MOST_CHOICES} values in a list.")
+            choices.append(self._word())
+        return Within(item, tuple(choices))
+
+    def _defined(self, operand: Expression, at: int) -> Condition:
+        negated = self._take("not")
+        if self._tokens.word != "defined":
+            self.stop("The only question with 'is' is 'is defined'.", ("defined",))
+        self._tokens.advance()
+        if not isinstance(operand, Variable):
+            self._tokens.fault("Only a variable can be asked whether it is defined.", at)
+            return Truth(operand)
+        return Not(Defined(operand)) if negated else Defined(operand)
+
+    # Words
+
+    def _take(self, word: str) -> bool:
+        """Step over a word if it is the current one; a text in quotes never is."""
+        if self._tokens.word != word:
+            return False
+        self._tokens.advance()
+        return True
+
+    def _expect(self, word: str) -> None:
+        if not self._take(word):
+            self.unexpected(f"Expected '{word}'.")
+
+    def end_of_tag(self) -> None:
+        if self._tokens.word.removeprefix("-") != self._tokens.closing:
+            self.unexpected()
+        self._tokens.leave_tag()
+
+    def nested(self, read: Callable[[], _Read]) -> _Read:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            self._tokens.fault(f"Must not be nested more than {DEEPEST} levels deep.")
+            raise TemplateUnreadable
+        result = read()
+        self._depth -= 1
+        return result
+
+    def or_skip(self, read: Callable[[], _Read], instead: _Read) -> _Read:
+        depth = self._depth
+        try:
+            return read()
+        except TagUnreadable:
+            self._depth, self._in_condition = depth, False
+            self._tokens.skip_tag()
+            return instead
+
+    def stop(self, detail: str, allowed: tuple[str, ...] = ()) -> NoReturn:
+        self._tokens.fault(detail, allowed=allowed)
+        raise TagUnreadable
+
+    def unexpected(self, hint: str = "") -> NoReturn:
+        word, closing = self._tokens.word, self._tokens.closing
+        if self._tokens.kind is None:
+            self._tokens.fault(f"This tag is never closed with {closing}.", self._tokens.opened_at)
+            raise TemplateUnreadable
+        if self._tokens.kind == "end":
+            if word.removeprefix("-") != closing:
+                self.stop(f"This tag must be closed with {closing}.")
+            self.stop(f"Something is missing before {closing}. {hint}".rstrip())
+        hint = _HINTS.get(word) or hint
+        if word in _OF_CONDITIONS and not self._in_condition:
+            self.stop(f"'{word}' belongs in a condition, after 'if'.")
+        if self._tokens.kind == "name":
+            hint = hint or "A name has no spaces, and a text has quotation marks around it."
+        shown = word[:20] if self._tokens.kind == "text" else f"'{word[:20]}'"
+        self.stop(f"{shown} is not expected here. {hint}".rstrip())
