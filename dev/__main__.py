@@ -21,6 +21,7 @@ commands:
   check       check format, lint and types
   campaigns   run a command of the service against the running stack,
               as in: ./run campaigns events tail
+  bench       measure how fast templates are checked; figures go to bench/results/
   lock        pin the newest allowed versions of all packages, with hashes
 
 environment (none of it is needed):
@@ -80,6 +81,10 @@ def _check(_arguments: Sequence[str]) -> int:
     return 0
 
 
+def _bench(arguments: Sequence[str]) -> int:
+    return _in_checkout("python", "-m", "bench.templates", *arguments)
+
+
 def _campaigns(arguments: Sequence[str]) -> int:
     env_file = server.state_folder(os.environ) / "env"
     try:
@@ -109,6 +114,7 @@ _COMMANDS: dict[str | None, Callable[[Sequence[str]], int]] = {
     None: _serve,
     "test": _test,
     "check": _check,
+    "bench": _bench,
     "campaigns": _campaigns,
     "lock": _lock,
 }
