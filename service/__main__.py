@@ -10,9 +10,8 @@ import asyncpg
 import orjson
 import structlog
 import uvloop
-from aiohttp import web
 
-from service import broker, keys, logs, postgres, settings, tail
+from service import broker, keys, logs, postgres, server, settings, tail
 from service.app import create_app
 from service.settings import Settings
 
@@ -60,15 +59,7 @@ def _failed(sentence: str) -> int:
 def _serve(_options: argparse.Namespace, settings: Settings) -> None:
     logger.info("starting", settings=settings)
     try:
-        web.run_app(
-            create_app(settings),
-            host=settings.http_host,
-            port=settings.http_port,
-            shutdown_timeout=settings.shutdown_seconds,
-            access_log=None,
-            print=None,
-            loop=uvloop.new_event_loop(),
-        )
+        uvloop.run(server.run(create_app(settings), settings))
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         raise Failure(f"cannot listen on {where}, set HTTP_HOST or HTTP_PORT: {error}") from error

@@ -13,6 +13,7 @@ logger = structlog.get_logger(__name__)
 
 # What we take over from a caller: short, printable, without spaces, so that a log line stays one.
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_LONGEST_PATH = 200
 # Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -37,23 +38,29 @@ TRACE: web.RequestKey[Trace] = web.RequestKey("TRACE")
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Trace the request, answer with its id, and log how it ended."""
     started = time.perf_counter()
-    trace = request[TRACE] = _trace(request)
-    structlog.contextvars.bind_contextvars(request_id=trace.request_id)
+    current = request[TRACE] = trace(request)
+    structlog.contextvars.bind_contextvars(request_id=current.request_id)
     response = await handler(request)
-    response.headers["X-Request-ID"] = trace.request_id
+    response.headers["X-Request-ID"] = current.request_id
     # Probes come every few seconds and would bury the rest.
     log = logger.info if request.path.startswith("/api/") else logger.debug
     log(
         "request",
         method=request.method,
-        path=request.path,
+        path=shown(request),
         status=response.status,
         milliseconds=round((time.perf_counter() - started) * 1000, 1),
     )
     return response
 
 
-def _trace(request: web.Request) -> Trace:
+def shown(request: web.BaseRequest) -> str:
+    """The path as a log may have it: encoded as it was sent, and not for ever."""
+    return request.rel_url.raw_path[:_LONGEST_PATH]
+
+
+def trace(request: web.BaseRequest) -> Trace:
+    """Take over what the caller says of itself, as far as it may go into a log line."""
     request_id = request.headers.get("X-Request-ID", "")
     traceparent = request.headers.get("traceparent", "")
     return Trace(

@@ -3,30 +3,39 @@
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from service import access, auth, campaigns, handlers, health, postgres, problems, relay
+from service import access, auth, bodies, campaigns, handlers, health, postgres, problems, relay
 from service.settings import SETTINGS, Settings
-
-# Bytes; far above the longest campaign that makes sense.
-_MAX_BODY = 1024 * 1024
 
 
 def create_app(settings: Settings) -> web.Application:
     """Wire an application; nothing is opened before it starts."""
     app = web.Application(
         middlewares=[access.middleware, problems.middleware, auth.middleware],
-        client_max_size=_MAX_BODY,
+        client_max_size=bodies.LARGEST,
+        # A body that is compressed is refused, so nobody has to unpack it.
+        handler_args={"auto_decompress": False},
     )
     app[SETTINGS] = settings
     app.cleanup_ctx.extend([postgres.context, relay.context, _use_cases])
     app.add_routes(
         [
-            web.post("/api/v1/campaigns", handlers.create_campaign),
-            web.get("/healthz", health.healthz),
-            web.get("/readyz", health.readyz),
+            _post("/api/v1/campaigns", handlers.create_campaign),
+            _post("/api/v1/campaigns/template-preview", handlers.preview_template),
+            _get("/healthz", health.healthz),
+            _get("/readyz", health.readyz),
         ]
     )
     return app
+
+
+def _get(path: str, handler: Handler) -> web.RouteDef:
+    return web.get(path, handler, expect_handler=bodies.ignore_expectation)
+
+
+def _post(path: str, handler: Handler) -> web.RouteDef:
+    return web.post(path, handler, expect_handler=bodies.ignore_expectation)
 
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:

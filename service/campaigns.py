@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -11,10 +11,11 @@ from aiohttp import web
 
 from service import events, postgres, queries, templates
 from service.access import Trace
+from service.filters import Value
 from service.keys import Caller
 
 CampaignType = Literal["call", "sms", "mixed"]
-FallbackValues = dict[str, str | int | float | bool]
+FallbackValues = dict[str, Value]
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
 _IDS_RESERVED_AT_ONCE = 50
@@ -100,9 +101,10 @@ class Campaigns:
         Raises:
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
+        variables = draft.template_variables()
         async with postgres.acquire(self._pool, self._timeout_seconds) as connection:
             campaign = _new(await self._next_id(connection), caller, draft)
-            event = events.created(campaign, draft.template_variables(), trace)
+            event = events.created(campaign, variables, trace)
             await queries.create_draft(connection, campaign, event)
         self._wake_relay()
         return campaign
@@ -115,6 +117,14 @@ class Campaigns:
 
 
 CAMPAIGNS: web.AppKey[Campaigns] = web.AppKey("CAMPAIGNS")
+
+
+def rehearsal(caller: Caller, draft: Draft) -> dict[str, object]:
+    """What a create would answer, without what only storing brings about; and its variables."""
+    campaign = asdict(_new(0, caller, draft))
+    for name in ("id", "created_at", "updated_at"):
+        del campaign[name]
+    return campaign | {"template_variables": draft.template_variables()}
 
 
 def _new(campaign_id: int, caller: Caller, draft: Draft) -> Campaign:

@@ -6,10 +6,11 @@ from http import HTTPStatus
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from service import auth, postgres, schemas
-from service.access import TRACE
+from service import access, auth, bodies, invalid, postgres
+from service.access import TRACE, Trace
 
 logger = structlog.get_logger(__name__)
 
@@ -27,17 +28,15 @@ class Kind:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-KINDS: dict[type[Exception], Kind] = {
-    # The caller went away while it was sending; nobody reads this answer, and nothing is ours.
-    ConnectionResetError: Kind(
+KINDS: dict[type[BaseException], Kind] = {
+    HttpProcessingError: Kind(
         HTTPStatus.BAD_REQUEST,
-        "incomplete-body",
-        "The body is incomplete",
-        detail="The connection ended before the body did.",
+        "malformed-request",
+        "The request cannot be read",
+        detail="The request is not valid HTTP/1.1.",
     ),
-    schemas.MalformedBody: Kind(
-        HTTPStatus.BAD_REQUEST, "malformed-body", "The body cannot be read"
-    ),
+    bodies.Incomplete: Kind(HTTPStatus.BAD_REQUEST, "incomplete-body", "The body is incomplete"),
+    bodies.Malformed: Kind(HTTPStatus.BAD_REQUEST, "malformed-body", "The body cannot be read"),
     auth.Unauthenticated: Kind(
         HTTPStatus.UNAUTHORIZED,
         "unauthenticated",
@@ -53,22 +52,43 @@ KINDS: dict[type[Exception], Kind] = {
         "Method not allowed",
         detail="This path has other methods; the header Allow lists them.",
     ),
-    web.HTTPRequestEntityTooLarge: Kind(
+    bodies.TooSlow: Kind(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "body-too-slow",
+        "The body takes too long",
+        headers=(("Connection", "close"),),
+    ),
+    bodies.TooLarge: Kind(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large"
     ),
-    schemas.InvalidBody: Kind(
+    bodies.NotJson: Kind(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "not-json",
+        "The body is not announced as JSON",
+        headers=(("Accept", "application/json"),),
+    ),
+    bodies.Encoded: Kind(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "encoded-body",
+        "The body is compressed",
+        headers=(("Accept-Encoding", "identity"),),
+    ),
+    invalid.InvalidBody: Kind(
         HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "The body is not acceptable"
+    ),
+    invalid.InvalidParameters: Kind(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameters", "The query is not acceptable"
     ),
     postgres.Unavailable: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "unavailable",
         "The service cannot reach its database",
-        detail="It is not sure that the request had no effect. Try again later.",
+        detail="The request may or may not have taken effect. Try again later.",
         headers=(("Retry-After", "1"),),
     ),
 }
 
-_OUR_FAULT = Kind(
+OUR_FAULT = Kind(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "internal-error",
     "The service failed",
@@ -82,23 +102,24 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except Exception as error:
-        kind = KINDS.get(type(error), _OUR_FAULT)
-        if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.exception("request failed", method=request.method, path=request.path)
-        return _document(request, kind, error)
+        if _kind(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.exception("request failed", method=request.method, path=access.shown(request))
+        return document(request[TRACE], error)
 
 
-def _document(request: web.Request, kind: Kind, error: Exception) -> web.Response:
+def document(trace: Trace, error: BaseException) -> web.Response:
+    """Tell a caller about an error, and nothing of the inside."""
+    kind = _kind(error)
     body = {
         "type": f"urn:problem-type:campaigns:{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        "detail": kind.detail or _sentence(error),
-        "request_id": request[TRACE].request_id,
+        "detail": kind.detail or str(error),
+        "request_id": trace.request_id,
     }
-    if isinstance(error, schemas.InvalidBody):
-        body["errors"] = error.problems
-    headers = dict(kind.headers)
+    if isinstance(error, invalid.Invalid):
+        body["errors"] = error.errors
+    headers = dict(kind.headers) | {"X-Request-ID": trace.request_id}
     if isinstance(error, web.HTTPMethodNotAllowed):
         headers["Allow"] = error.headers["Allow"]
     return web.Response(
@@ -109,5 +130,6 @@ def _document(request: web.Request, kind: Kind, error: Exception) -> web.Respons
     )
 
 
-def _sentence(error: Exception) -> str:
-    return (error.text or error.reason) if isinstance(error, web.HTTPException) else str(error)
+def _kind(error: BaseException) -> Kind:
+    """The kind of an error's class, or of the nearest above it."""
+    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), OUR_FAULT)

@@ -1,59 +1,79 @@
-"""Shapes of request bodies: what is accepted, and every problem of what is not."""
+"""Shapes of requests: what is accepted, and every problem of what is not."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+import unicodedata
+from collections.abc import Callable
+from itertools import chain
 from typing import Any, get_args
 
-import orjson
-from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load, validate
-from marshmallow.exceptions import SCHEMA
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, pre_load, validate
+from multidict import MultiMapping
 
-from service import campaigns, templates
+from service import campaigns, phrases, previews, templates, tokens
+from service.invalid import InvalidBody, InvalidParameters, body_errors, parameter_errors
 
-# The columns that hold these are PostgreSQL's integer and bigint.
-_INTEGER_MAX = 2**31 - 1
-_BIGINT_MAX = 2**63 - 1
+# Characters, entries, attempts and minutes. A limit that came later would break callers, so each
+# field has had one from the first version on; `docs/requests.md` lists them.
+LONGEST_NAME = 200
+LONGEST_DESCRIPTION = 2_000
+MOST_VALUES = 100
+MOST_ATTEMPTS = 100
+LONGEST_DELAY = 30 * 24 * 60
+_LARGEST_ID = 2**63 - 1
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong, at a JSON pointer (RFC 6901) into the body."""
-
-    pointer: str
-    detail: str
-
-
-class MalformedBody(Exception):
-    """The body is not JSON; the text says where it stops being so."""
-
-
-class InvalidBody(Exception):
-    """The body is JSON, but not what is asked for."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        count = len(problems)
-        super().__init__(f"{count} {'problem' if count == 1 else 'problems'} in the body.")
-        self.problems = problems
+_MESSAGES: dict[str, Any] = {"required": "Is required.", "null": "Must not be null."}
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _storable(text: str) -> None:
-    if "\0" in text:
-        raise ValidationError("Must not contain the character NUL (U+0000).")
+    """Refuse what PostgreSQL or JSON cannot carry: NUL, and halves of surrogate pairs."""
+    if match := _UNSTORABLE.search(text):
+        raise ValidationError(
+            f"Must not contain U+{ord(match[0]):04X}, which is not allowed in text."
+        )
+
+
+def _visible(text: str) -> None:
+    """Refuse a name of which nothing would be seen; format characters have no width either."""
+    if len(text) > LONGEST_NAME or all(unicodedata.category(c)[0] in "ZC" for c in text):
+        raise ValidationError(f"Must have 1 to {LONGEST_NAME} characters, not all of them blank.")
 
 
 def _template(source: str) -> None:
     try:
         templates.parse(source)
     except templates.TemplateError as error:
-        raise ValidationError(f"Not a message template: {error}.") from error
+        raise ValidationError(list(error.faults)) from error
 
 
-def _text(*checks: Callable[[Any], Any], required: bool = False) -> fields.String:
-    """A string that PostgreSQL can store, and that passes `checks`."""
+def _variable(name: str) -> None:
+    if not phrases.is_name(name):
+        raise ValidationError(
+            "Must be named like a variable: letters, digits and underscores, not starting with a "
+            f"digit, at most {tokens.LONGEST_NAME}, and not a word of the template language."
+        )
+
+
+def _sayable(value: object) -> None:
+    if reason := templates.refusal(value):
+        raise ValidationError(reason)
+    if isinstance(value, str):
+        _storable(value)
+
+
+def _not_too_many(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MOST_VALUES:
+        raise ValidationError(f"Must have at most {MOST_VALUES} entries.")
+    return value
+
+
+def _trimmed(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _text(*checks: Callable[[str], Any], **options: Any) -> fields.String:
     return fields.String(
-        required=required,
-        validate=[_storable, *checks],
-        error_messages={"invalid": "Must be a string."},
+        validate=checks, error_messages={"invalid": "Must be a string."}, **options
     )
 
 
@@ -63,57 +83,57 @@ def _integer(minimum: int, maximum: int, *, required: bool = False) -> fields.In
         strict=True,
         required=required,
         validate=validate.Range(minimum, maximum, error=wanted),
-        error_messages={"invalid": wanted, "too_large": wanted},
+        error_messages=_MESSAGES | {"invalid": wanted, "too_large": wanted},
     )
 
 
-def _sayable(value: object) -> None:
-    if not isinstance(value, str | int | float):
-        raise ValidationError("Must be a string, a number or a boolean.")
-    if isinstance(value, str):
-        _storable(value)
+def _values(*, allow_none: bool) -> fields.Dict:
+    """Values of variables, by name; None is one that is missing."""
+    return fields.Dict(
+        keys=_text(_variable),
+        values=fields.Raw(validate=_sayable, allow_none=allow_none, error_messages=_MESSAGES),
+        pre_load=_not_too_many,
+        error_messages=_MESSAGES | {"invalid": "Must be an object."},
+    )
 
 
-class _CampaignSchema(Schema):
-    """`POST /api/v1/campaigns`, in the published order of its fields."""
+class _BodySchema(Schema):
+    """What all bodies have in common."""
 
     class Meta:
-        unknown = RAISE
-
-    error_messages = {  # noqa: RUF012 (marshmallow declares it for instances)
-        "unknown": "Is not a field of a campaign.",
-        "type": "Must be an object.",
-    }
-
-    name = _text(validate.Length(1, 200, error="Must have 1 to 200 characters."), required=True)
-    description = _text()
-    campaign_type = _text(
-        validate.OneOf(get_args(campaigns.CampaignType), error="Must be one of: {choices}."),
-        required=True,
-    )
-    assistant_id = _integer(1, _BIGINT_MAX, required=True)
-    welcome_message_template = _text(_template)
-    agenda_template = _text(_template)
-    end_call_message_template = _text(_template)
-    sms_message_template = _text(_template)
-    fallback_values = fields.Dict(
-        keys=_text(),
-        values=fields.Raw(validate=_sayable),
-        error_messages={"invalid": "Must be an object."},
-    )
-    max_attempts = _integer(1, _INTEGER_MAX)
-    retry_delay_minutes = _integer(0, _INTEGER_MAX)
+        # `body_errors` names unknown fields, with what may have been meant.
+        unknown = EXCLUDE
 
     @pre_load
-    def null_is_not_given(self, body: Any, **_: Any) -> Any:
+    def null_is_not_given(self, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Optional fields may be null, as the published response shows them."""
-        if not isinstance(body, dict):
-            return body
         return {
             name: value
             for name, value in body.items()
             if value is not None or name not in self.fields or self.fields[name].required
         }
+
+
+class _CampaignSchema(_BodySchema):
+    """`POST /api/v1/campaigns`, in the published order of its fields."""
+
+    name = _text(_visible, _storable, pre_load=_trimmed, required=True)
+    description = _text(
+        validate.Length(max=LONGEST_DESCRIPTION, error="Must have at most {max} characters."),
+        _storable,
+    )
+    campaign_type = _text(
+        validate.OneOf(get_args(campaigns.CampaignType), error="Must be one of: {choices}."),
+        required=True,
+    )
+    assistant_id = _integer(1, _LARGEST_ID, required=True)
+    welcome_message_template = _text(_template)
+    agenda_template = _text(_template)
+    end_call_message_template = _text(_template)
+    sms_message_template = _text(_template)
+    fallback_values = _values(allow_none=False)
+    max_attempts = _integer(1, MOST_ATTEMPTS)
+    retry_delay_minutes = _integer(0, LONGEST_DELAY)
 
     @post_load
     def to_draft(self, values: dict[str, Any], **_: Any) -> campaigns.Draft:
@@ -121,39 +141,64 @@ class _CampaignSchema(Schema):
         return campaigns.Draft(**values)
 
 
+class _PreviewSchema(_BodySchema):
+    """`POST /api/v1/campaigns/template-preview`."""
+
+    template = _text(_template, required=True)
+    variables = _values(allow_none=True)
+    fallback_values = _values(allow_none=False)
+
+    @post_load
+    def to_sample(self, values: dict[str, Any], **_: Any) -> previews.Sample:
+        """Nor here."""
+        return previews.Sample(**values)
+
+
 _CAMPAIGN = _CampaignSchema()
+_PREVIEW = _PreviewSchema()
 
 
-def load_draft(body: bytes) -> campaigns.Draft:
+def load_draft(body: object) -> campaigns.Draft:
     """Read the body of a create.
 
     Raises:
-        MalformedBody: it is not JSON.
         InvalidBody: naming all that is wrong with it.
     """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"The body is not valid JSON: {error}.") from error
-    try:
-        draft: campaigns.Draft = _CAMPAIGN.load(value)
-    except ValidationError as error:
-        raise InvalidBody(list(_problems(value, error))) from error
+    draft: campaigns.Draft = _load(_CAMPAIGN, body)
     return draft
 
 
-def _problems(body: object, error: ValidationError) -> Iterator[Problem]:
-    """Flatten marshmallow's messages, which for the entries of an object lie a level deeper."""
-    for name, messages in error.messages_dict.items():
-        is_field = isinstance(body, dict) and name in body
-        pointer = "#" if name == SCHEMA and not is_field else f"#/{_escape(name)}"
-        if isinstance(messages, list):
-            yield from (Problem(pointer, text) for text in messages)
-            continue
-        for key, parts in messages.items():
-            for texts in parts.values():
-                yield from (Problem(f"{pointer}/{_escape(key)}", text) for text in texts)
+def load_sample(body: object) -> previews.Sample:
+    """Read the body of a preview.
+
+    Raises:
+        InvalidBody: naming all that is wrong with it.
+    """
+    sample: previews.Sample = _load(_PREVIEW, body)
+    return sample
 
 
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
+def load_validate_only(query: MultiMapping[str]) -> bool:
+    """Read the query of a create; one that is mistyped must not store what was to be checked only.
+
+    Raises:
+        InvalidParameters: naming all that is wrong with it.
+    """
+    errors = list(parameter_errors(query, {"validate_only": ("true", "false")}))
+    if errors:
+        raise InvalidParameters(errors)
+    return query.get("validate_only") == "true"
+
+
+def _load(schema: Schema, body: object) -> Any:
+    if not isinstance(body, dict):
+        raise InvalidBody([{"pointer": "#", "detail": "Must be an object."}])
+    loaded, found = None, {}
+    try:
+        loaded = schema.load(body)
+    except ValidationError as error:
+        found = error.messages_dict
+    errors = body_errors(schema, body, found)
+    if first := next(errors, None):
+        raise InvalidBody(chain([first], errors))
+    return loaded

@@ -26,6 +26,7 @@ class Settings:
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080
+    http_body_timeout_seconds: float = 10.0
     database_url: str = field(default="postgresql://localhost/campaigns", repr=False)
     database_pool_size: int = 10
     database_timeout_seconds: float = 5.0
@@ -80,6 +81,7 @@ class _SettingsSchema(Schema):
 
     http_host = typed.String(validate=validate.Length(min=1))
     http_port = _Integer(validate=validate.Range(1, 65535))
+    http_body_timeout_seconds = _seconds()
     database_url = _url(
         "postgresql", "postgres", example="postgresql://user:password@host:5432/database"
     )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,17 @@ ROOT = Path(__file__).parents[1]
 class Service:
     """A running `campaigns serve`."""
 
-    def __init__(self, settings: Settings, port: int) -> None:
+    def __init__(self, settings: Settings, port: int, log: Path | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "HTTP_PORT": str(port),
-                "DATABASE_URL": settings.database_url,
-                "AMQP_URL": settings.amqp_url,
-                "AMQP_TIMEOUT_SECONDS": str(settings.amqp_timeout_seconds),
-            },
-        )
+        with nullcontext() if log is None else log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service", "serve"],
+                cwd=ROOT,
+                env=os.environ
+                | {name.upper(): str(value) for name, value in vars(settings).items()}
+                | {"HTTP_PORT": str(port)},
+                stderr=stderr,
+            )
 
     def wait(self) -> None:
         """Return when it is ready."""

@@ -53,12 +53,15 @@ class Run:
     def wait(self) -> None:
         until((self.state / "env").exists, 90, lambda: self.log.read_text())
 
-    def create(self) -> requests.Response:
+    def create(self, api_key: str | None = None) -> requests.Response:
         env = self.env
         return requests.post(
             f"{env['URL']}/api/v1/campaigns",
             data=EXAMPLE.read_bytes(),
-            headers={"Authorization": f"Bearer {env['API_KEY']}"},
+            headers={
+                "Authorization": f"Bearer {api_key or env['API_KEY']}",
+                "Content-Type": "application/json",
+            },
             timeout=10,
         )
 

@@ -140,6 +140,11 @@ async def test_fallback_values_keep_their_order_and_types(client: Client) -> Non
     assert answered["yes"] is True
 
 
+async def test_a_name_is_stored_without_the_white_space_around_it(client: Client) -> None:
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE | {"name": "\u2003 a  b\n"})
+    assert (await response.json())["name"] == "a  b"
+
+
 async def test_ids_are_never_given_twice(client: Client) -> None:
     # More than one reserved block of ids.
     answers = [await client.post("/api/v1/campaigns", json=EXAMPLE) for _ in range(120)]
@@ -147,16 +152,28 @@ async def test_ids_are_never_given_twice(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "reason"),
     [
-        ("name", "\u00fc" * 200),
-        ("assistant_id", 2**63 - 1),
-        ("max_attempts", 1),
-        ("max_attempts", 2**31 - 1),
-        ("retry_delay_minutes", 0),
-        ("retry_delay_minutes", 2**31 - 1),
+        ("name", "\u00fc" * 200, "characters count, not bytes"),
+        ("name", "\U0001f600" * 200, "nor the halves of a pair"),
+        ("description", "\U0001f600" * 2000, "the longest"),
+        ("description", "", "the shortest"),
+        ("assistant_id", 2**63 - 1, "the largest of bigint"),
+        ("agenda_template", "\u00fc" * 10_000, "the longest"),
+        ("agenda_template", "{{a}}" * 200, "the most tags"),
+        ("agenda_template", "", "says nothing, on purpose"),
+        ("fallback_values", {f"a{number}": "\u00fc" * 1000 for number in range(100)}, "the most"),
+        ("fallback_values", {"x" * 64: ""}, "the longest name, the shortest value"),
+        ("fallback_values", {"a": 2**53 - 1, "b": -(2**53 - 1)}, "the largest numbers"),
+        ("fallback_values", {"a": 0.1, "b": -0.0, "c": 1e-300}, "fractions"),
+        ("max_attempts", 1, "the fewest"),
+        ("max_attempts", 100, "the most"),
+        ("retry_delay_minutes", 0, "at once"),
+        ("retry_delay_minutes", 43_200, "in 30 days"),
     ],
 )
-async def test_a_value_at_its_limit_is_accepted(client: Client, field: str, value: Any) -> None:
+async def test_a_value_at_its_limit_is_accepted(
+    client: Client, field: str, value: Any, reason: str
+) -> None:
     response = await client.post("/api/v1/campaigns", json=EXAMPLE | {field: value})
-    assert (response.status, (await response.json())[field]) == (201, value)
+    assert (response.status, (await response.json())[field]) == (201, value), reason

@@ -11,9 +11,7 @@ from collections.abc import Callable
 import asyncpg
 import psutil
 import pytest
-import requests
 
-from dev.addresses import EXAMPLE
 from dev.environment import ROOT
 from tests.processes import until
 from tests.runs import Run
@@ -135,12 +133,7 @@ def test_commands_of_the_service_reach_the_running_stack(start_run: Callable[...
     ]
     environment = {**os.environ, "STATE_DIR": str(run.state)}
     done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True)
-    answer = requests.post(
-        f"{run.env['URL']}/api/v1/campaigns",
-        data=EXAMPLE.read_bytes(),
-        headers={"Authorization": f"Bearer {done.stdout.strip()}"},
-        timeout=10,
-    )
+    answer = run.create(done.stdout.strip())
     assert answer.json()["organization_id"] == 2
 
 

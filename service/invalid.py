@@ -1,0 +1,116 @@
+"""What is wrong with a request that could be read: all of it, where it is, and what was meant."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from marshmallow import Schema
+from multidict import MultiMapping
+
+from service.bodies import RepeatedNames
+from service.suggestions import did_you_mean
+from service.tokens import Fault
+
+# Problems of one request that are told, and characters of a caller's name that are repeated.
+_MOST_PROBLEMS = 100
+_LONGEST_ECHO = 64
+
+# Of ASCII, what a fragment of a URI may hold besides letters and digits (RFC 3986, 3.5).
+_FRAGMENT = "!$&'()*+,;=:@/?-._~"
+
+Error = dict[str, object]
+
+
+class Invalid(Exception):
+    """A request is not what is asked for; `errors` says all that is wrong."""
+
+    where: str
+
+    def __init__(self, errors: Iterable[Error]) -> None:
+        more = iter(errors)
+        self.errors = list(islice(more, _MOST_PROBLEMS))
+        count = len(self.errors)
+        problems = "1 problem" if count == 1 else f"{count} problems"
+        unlisted = ", and more" if next(more, None) else ""
+        super().__init__(f"{problems} in the {self.where}{unlisted}.")
+
+
+class InvalidBody(Invalid):
+    """Each error has a JSON pointer into the body, as the fragment of a URI (RFC 6901, 6)."""
+
+    where = "body"
+
+
+class InvalidParameters(Invalid):
+    """Each error names a parameter of the query."""
+
+    where = "query"
+
+
+def body_errors(schema: Schema, body: dict[str, Any], found: dict[str, Any]) -> Iterator[Error]:
+    """Go through the fields in the order of the body, then through those that are missing.
+
+    `found` are the messages of marshmallow; those for the entries of an object lie a level deeper.
+    """
+    missing = (name for name in schema.fields if name not in body)
+    for name in (*body, *missing):
+        pointer = f"#/{_escaped(name)}"
+        yield from _repetition(body, name, pointer)
+        if name not in schema.fields:
+            hint = did_you_mean(name, schema.fields)
+            yield {"pointer": pointer, "detail": f"Is not a known field.{hint}"}
+        messages = found.get(name, [])
+        if isinstance(messages, list):
+            yield from (_error(pointer, message) for message in messages)
+            messages = {}
+        yield from _entry_errors(pointer, body.get(name), messages)
+
+
+def _entry_errors(pointer: str, value: Any, messages: dict[str, Any]) -> Iterator[Error]:
+    for key in value if isinstance(value, dict) else ():
+        inner = f"{pointer}/{_escaped(key)}"
+        yield from _repetition(value, key, inner)
+        of_entry = messages.get(key, {})
+        for message in (*of_entry.get("key", ()), *of_entry.get("value", ())):
+            yield _error(inner, message)
+
+
+def _repetition(value: dict[str, Any], name: str, pointer: str) -> Iterator[Error]:
+    if isinstance(value, RepeatedNames) and name in value.repeated:
+        yield {"pointer": pointer, "detail": "Is given more than once."}
+
+
+def _error(pointer: str, message: object) -> Error:
+    if not isinstance(message, Fault):
+        return {"pointer": pointer, "detail": message}
+    fault = {name: value for name, value in asdict(message).items() if value != ()}
+    return {"pointer": pointer} | fault
+
+
+def parameter_errors(
+    query: MultiMapping[str], known: dict[str, tuple[str, ...]]
+) -> Iterator[Error]:
+    """Go through a query, whose `known` parameters have few values each."""
+    for name in dict.fromkeys(query):
+        values = query.getall(name)
+        if name not in known:
+            detail = f"Is not a parameter of this call.{did_you_mean(name, known)}"
+        elif len(values) > 1:
+            detail = "Is given more than once."
+        elif values[0] not in known[name]:
+            detail = f"Must be {' or '.join(known[name])}."
+        else:
+            continue
+        yield {"parameter": _short(name), "detail": detail}
+
+
+def _escaped(name: str) -> str:
+    return quote(_short(name).replace("~", "~0").replace("/", "~1"), safe=_FRAGMENT)
+
+
+def _short(name: str) -> str:
+    """A name that the caller chose, without what JSON cannot carry."""
+    short = name if len(name) <= _LONGEST_ECHO else name[:_LONGEST_ECHO] + "…"
+    return short.encode(errors="replace").decode()

@@ -1,0 +1,94 @@
+"""A service to be shot at, in a process of its own, for all the tests of a file."""
+
+import asyncio
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from dev.processes import steady_port
+from service import keys, postgres
+from service.settings import Settings
+from tests.conftest import NOWHERE, a_database
+from tests.processes import Service
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Target:
+    """A service of its own process, whose relay cannot publish: an event would stay and be seen."""
+
+    settings: Settings
+    address: str
+    api_key: str
+    log: Path
+
+    def stored(self, campaign_id: int) -> dict[str, Any]:
+        """A campaign as the database has it."""
+
+        async def fetch() -> asyncpg.Record | None:
+            async with postgres.connect(self.settings) as connection:
+                return await connection.fetchrow(
+                    "SELECT * FROM campaigns WHERE id = $1", campaign_id
+                )
+
+        row = asyncio.run(fetch())
+        assert row is not None
+        return dict(row) | {"fallback_values": json.loads(row["fallback_values"])}
+
+    def send(self, message: bytes) -> Answer:
+        """Send what may be no HTTP at all."""
+        host, _, port = self.address.partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(message)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            return Answer(response.status, response.headers, response.read())
+
+    def post(self, body: bytes, headers: dict[str, str], query: str = "") -> Answer:
+        named = {"Content-Length": str(len(body)), "Authorization": f"Bearer {self.api_key}"}
+        with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
+            connection.putrequest("POST", f"/api/v1/campaigns{query}")
+            for name, value in (named | headers).items():
+                connection.putheader(name, value.encode("latin-1"))
+            connection.endheaders()
+            # It may be refused before all of it is sent.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(body)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+
+
+@pytest.fixture(scope="module")
+def target(
+    worker: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Target]:
+    with a_database(f"hostile_{worker}", template_database) as url:
+        settings = Settings(database_url=url, amqp_url=NOWHERE, log_level="info")
+
+        async def create_key() -> str:
+            async with postgres.connect(settings) as connection:
+                return await keys.create(connection, 1, "hostile")
+
+        folder = tmp_path_factory.mktemp("hostile")
+        service = Service(settings, steady_port(folder / "port"), log=folder / "log")
+        try:
+            service.wait()
+            address = urlsplit(service.url).netloc
+            yield Target(settings, address, asyncio.run(create_key()), folder / "log")
+        finally:
+            service.kill()
