@@ -1,4 +1,4 @@
-"""What the README shows is what the service answers."""
+"""What the README and the pages under docs/ show is what the service answers."""
 
 import json
 import re
@@ -40,13 +40,17 @@ async def test_the_event_in_the_readme_is_real(client: Client, consumer: Consume
 
 
 async def test_the_problem_in_the_readme_is_real(client: Client) -> None:
-    wrong = EXAMPLE | {"campaign_type": "fax", "max_attempts": 0}
+    wrong = EXAMPLE | {
+        "agenda_template": "Hi {{ name|titlecase }}",
+        "max_attempts": 0,
+        "max_attempt": 3,
+    }
     response = await client.post("/api/v1/campaigns", json=wrong)
     assert steady(await response.json()) == steady(PROBLEM)
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     proofs = {f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", README)}
-    places = set(re.findall(r"`((?:service|config|dev|tests)/[\w./]*)`", README))
+    places = set(re.findall(r"`((?:service|config|dev|tests|docs|bench)/[\w./]*)`", README))
     assert len(proofs) > 5
     assert [name for name in proofs | places if not (ROOT / name).exists()] == []
