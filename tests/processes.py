@@ -32,6 +32,7 @@ class Service:
                 | {"HTTP_PORT": str(port)},
                 stderr=stderr,
             )
+        self.process_id = self._process.pid
 
     def wait(self) -> None:
         """Return when it is ready."""

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -36,6 +37,7 @@ class Target:
     address: str
     api_key: str
     log: Path
+    process_id: int
 
     def stored(self, campaign_id: int) -> dict[str, Any]:
         """A campaign as the database has it."""
@@ -50,11 +52,20 @@ class Target:
         assert row is not None
         return dict(row) | {"fallback_values": json.loads(row["fallback_values"])}
 
-    def send(self, message: bytes) -> Answer:
+    def peak_memory(self) -> int:
+        """The most bytes that the process has had in memory so far."""
+        status = Path(f"/proc/{self.process_id}/status").read_text()
+        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(kilobytes) * 1024
+
+    def send(self, *parts: bytes) -> Answer:
         """Send what may be no HTTP at all."""
         host, _, port = self.address.partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(message)
+            # It may be refused before all of it is sent.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                for part in parts:
+                    connection.sendall(part)
             response = http.client.HTTPResponse(connection)
             response.begin()
             return Answer(response.status, response.headers, response.read())
@@ -89,6 +100,7 @@ def target(
         try:
             service.wait()
             address = urlsplit(service.url).netloc
-            yield Target(settings, address, asyncio.run(create_key()), folder / "log")
+            api_key = asyncio.run(create_key())
+            yield Target(settings, address, api_key, folder / "log", service.process_id)
         finally:
             service.kill()

@@ -37,15 +37,18 @@ def test_each_row_has_a_reason_of_its_own() -> None:
     assert len({case.reason for case in CASES}) == len(CASES)
 
 
+START = b"POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\n"
+
+
 @pytest.mark.parametrize(
     "message",
     [
         b"HOSTILE\r\n\r\n",
         b"\x16\x03\x01\x02\x00HOSTILE\r\n\r\n",
-        b"POST /api/v1/campaigns HTTP/1.1\r\nHOSTILE\r\n\r\n",
-        b"POST /api/v1/campaigns HTTP/1.1\r\nX: " + b"HOSTILE" * 10_000 + b"\r\n\r\n",
-        b"POST /api/v1/campaigns HTTP/1.1\r\nContent-Length: HOSTILE\r\n\r\n",
-        b"POST /api/v1/campaigns HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nHOSTILE\r\n",
+        START + b"HOSTILE\r\n\r\n",
+        START + b"X: " + b"HOSTILE" * 10_000 + b"\r\n\r\n",
+        START + b"Content-Length: HOSTILE\r\n\r\n",
+        START + b"Transfer-Encoding: chunked\r\n\r\nHOSTILE\r\n",
     ],
     ids=["no HTTP", "TLS", "no header", "a long header", "no length", "no chunk"],
 )
@@ -59,3 +62,15 @@ def test_what_is_no_http_gets_a_problem_document_and_is_not_logged(
     assert answer.headers["X-Request-ID"] == document["request_id"]
     assert b"HOSTILE" not in answer.body
     assert b"HOSTILE" not in target.log.read_bytes()
+
+
+def test_a_body_that_never_ends_is_refused_while_it_comes_and_kept_nowhere(target: Target) -> None:
+    before = target.peak_memory()
+    head = (
+        f"POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.api_key}\r\n"
+    )
+    head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    answer = target.send(head.encode(), *[chunk] * 1600)
+    assert answer.status == 413
+    assert target.peak_memory() - before < 20_000_000
