@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 
 
 class Condition(ABC):
-    """Most conditions tell nothing about which variables are there."""
+    """As `expressions.Condition`; most tell nothing about which variables are there."""
 
     __slots__ = ()
 
@@ -48,34 +48,42 @@ class Truth(Condition):
 
 
 @dataclass(slots=True)
-class Equal(Condition):
-    """`left == right`."""
-
+class _Pair(Condition):
     left: Expression
     right: Expression
+
+    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+        yield from self.left.needs(sure)
+        yield from self.right.needs(sure)
+
+
+class Equal(_Pair):
+    """`left == right`."""
+
+    __slots__ = ()
 
     def holds(self, scope: Scope) -> bool:
         return _equal(self.left.value(scope), self.right.value(scope))
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        yield from self.left.needs(sure)
-        yield from self.right.needs(sure)
-
 
 @dataclass(slots=True)
-class Ordered(Condition):
+class Ordered(_Pair):
     """`left < right`, and the like."""
 
-    left: Expression
     order: str
-    right: Expression
 
     def holds(self, scope: Scope) -> bool:
         return _ordered(self.order, self.left.value(scope), self.right.value(scope))
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        yield from self.left.needs(sure)
-        yield from self.right.needs(sure)
+
+class Containing(_Pair):
+    """`left in right`, as texts; nothing is in what is missing, nor is that in anything."""
+
+    __slots__ = ()
+
+    def holds(self, scope: Scope) -> bool:
+        left, right = self.left.value(scope), self.right.value(scope)
+        return left is not None and right is not None and text(left) in text(right)
 
 
 @dataclass(slots=True)
@@ -93,22 +101,6 @@ class Within(Condition):
         yield from self.item.needs(sure)
         for choice in self.choices:
             yield from choice.needs(sure)
-
-
-@dataclass(slots=True)
-class Containing(Condition):
-    """`part in whole`, as texts; nothing is in what is missing, nor is that in anything."""
-
-    part: Expression
-    whole: Expression
-
-    def holds(self, scope: Scope) -> bool:
-        part, whole = self.part.value(scope), self.whole.value(scope)
-        return part is not None and whole is not None and text(part) in text(whole)
-
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        yield from self.part.needs(sure)
-        yield from self.whole.needs(sure)
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ def read(source: str) -> tuple[Sequence, list[Fault]]:
 
 
 class _Reader:
-    """Reads tags; after a fault it goes on behind the tag, to find all of them."""
+    """Reads tags: from the word behind an opening to the text behind the closing."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens

@@ -80,6 +80,7 @@ class Phrases:
         self._in_condition = False
 
     def expression(self) -> Expression:
+        """Read a value, which may depend on a condition behind it."""
         return self._chosen(self._operand())
 
     def _chosen(self, value: Expression) -> Expression:
@@ -160,8 +161,6 @@ class Phrases:
             arguments.append(self.nested(self.expression))
         return arguments
 
-    # Conditions, as expressions.
-
     def asked(self) -> Condition:
         """Read what follows `if`."""
         self._in_condition = True
@@ -174,11 +173,9 @@ class Phrases:
         conditions = [read()]
         while self._take(word):
             conditions.append(read())
-        return (
-            conditions[0]
-            if len(conditions) == 1
-            else Joined(tuple(conditions), all_must_hold=word == "and")
-        )
+        if len(conditions) == 1:
+            return conditions[0]
+        return Joined(tuple(conditions), all_must_hold=word == "and")
 
     def _negation(self) -> Condition:
         if self._take("not"):
@@ -218,7 +215,7 @@ class Phrases:
 
     def _compared(self, left: Expression, symbol: str, right: Expression) -> Condition:
         if symbol in ORDERS:
-            return Ordered(left, symbol, right)
+            return Ordered(left, right, symbol)
         equal = Equal(left, right)
         return equal if symbol == "==" else Not(equal)
 
@@ -244,8 +241,6 @@ class Phrases:
             return Truth(operand)
         return Not(Defined(operand)) if negated else Defined(operand)
 
-    # Words
-
     def _take(self, word: str) -> bool:
         """Step over a word if it is the current one; a text in quotes never is."""
         if self._tokens.word != word:
@@ -258,11 +253,13 @@ class Phrases:
             self.unexpected(f"Expected '{word}'.")
 
     def end_of_tag(self) -> None:
+        """Step out of the tag, which has nothing left to say."""
         if self._tokens.word.removeprefix("-") != self._tokens.closing:
             self.unexpected()
         self._tokens.leave_tag()
 
     def nested(self, read: Callable[[], _Read]) -> _Read:
+        """Read one level deeper."""
         self._depth += 1
         if self._depth > DEEPEST:
             self._tokens.fault(f"Must not be nested more than {DEEPEST} levels deep.")
@@ -272,6 +269,7 @@ class Phrases:
         return result
 
     def or_skip(self, read: Callable[[], _Read], instead: _Read) -> _Read:
+        """Go on behind the tag when it cannot be read, to find all faults of a template."""
         depth = self._depth
         try:
             return read()
@@ -281,10 +279,12 @@ class Phrases:
             return instead
 
     def stop(self, detail: str, allowed: tuple[str, ...] = ()) -> NoReturn:
+        """Give up the tag, for a fault at the current word."""
         self._tokens.fault(detail, allowed=allowed)
         raise TagUnreadable
 
     def unexpected(self, hint: str = "") -> NoReturn:
+        """Give up the tag, or the template, because the current word makes no sense."""
         word, closing = self._tokens.word, self._tokens.closing
         if self._tokens.kind is None:
             self._tokens.fault(f"This tag is never closed with {closing}.", self._tokens.opened_at)

@@ -40,7 +40,7 @@ NOWHERE = "amqp://nobody@127.0.0.1:1/"
 _exit = ExitStack()
 
 # The same examples every time, as what was green yesterday must not fail today; the other profile
-# looks for new ones: ./run test --hypothesis-profile=search tests/test_grammar.py
+# looks for new ones: ./run test --hypothesis-profile=search --timeout=3600 tests/test_grammar.py
 _patient = hypothesis.settings(
     deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
