@@ -33,6 +33,12 @@ SOURCES = {
     "lists of 50": ("{%if a in[" + "1," * 49 + "1]%}{%endif%}") * 70,
     "ifs within ifs": "{%if a%}" * 20 + "{%endif%}" * 20,
     "brackets within brackets": "{{" + "(" * 20 + "a" + ")" * 20 + "}}",
+    "brackets in conditions": "{%if "
+    + " or ".join(["(" * 18 + "a" + ")" * 18] * 240)
+    + "%}{%endif%}",
+    "1500 unknown filters": ("{{a" + "|uppeq" * 10 + "}}") * 150,
+    "200 unknown tags": "".join(f"{{%if{chr(0x4E00 + number)}%}}" for number in range(200)),
+    "1980 variables": "{%if " + " or ".join(chr(0x4E00 + n) for n in range(1_980)) + "%}{%endif%}",
     "brackets without end": "{{" + "(" * 9_000,
     "2000 tags": "{{a}}" * 2_000,
     "2000 unknown tags": "{%x%}" * 2_000,
@@ -65,14 +71,19 @@ def main() -> int:
     options = parser.parse_args()
     rows = []
     for number, (name, source) in enumerate(SOURCES.items(), 1):
-        print(f"\r{number}/{len(SOURCES)} {name:40}", end="", file=sys.stderr, flush=True)
+        _show_progress(f"{number}/{len(SOURCES)} {name}")
         rows.append(measure(name, source, options.rounds))
-    print("\r" + " " * 50 + "\r", end="", file=sys.stderr, flush=True)
+    _show_progress("")
     RESULTS.parent.mkdir(exist_ok=True)
     figures = json.dumps([asdict(row) for row in rows], indent=1)
     RESULTS.write_text(figures + "\n")
     print(figures if options.json else table(rows))
     return 0
+
+
+def _show_progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text:50}\r", end="", file=sys.stderr, flush=True)
 
 
 def measure(name: str, source: str, rounds: int) -> Row:
@@ -84,8 +95,7 @@ def measure(name: str, source: str, rounds: int) -> Row:
         source=name,
         characters=len(source),
         new=round(new, 1),
-        # A text that is shorter counts as one kilobyte: there is a cost to every call.
-        new_per_kilobyte=round(new / max(len(source) / 1000, 1), 1),
+        new_per_kilobyte=round(new / len(source) * 1000, 1),
         seen_before=round(best(lambda: _check(source[:-1] + source[-1:]), rounds), 1)
         if accepted
         else None,

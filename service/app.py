@@ -23,15 +23,11 @@ def create_app(settings: Settings) -> web.Application:
         [
             _post("/api/v1/campaigns", handlers.create_campaign),
             _post("/api/v1/campaigns/template-preview", handlers.preview_template),
-            _get("/healthz", health.healthz),
-            _get("/readyz", health.readyz),
+            web.get("/healthz", health.healthz),
+            web.get("/readyz", health.readyz),
         ]
     )
     return app
-
-
-def _get(path: str, handler: Handler) -> web.RouteDef:
-    return web.get(path, handler, expect_handler=bodies.ignore_expectation)
 
 
 def _post(path: str, handler: Handler) -> web.RouteDef:

@@ -61,7 +61,9 @@ async def read(request: web.Request) -> Any:
         "utf8",
     ):
         raise NotJson("Send the body as 'Content-Type: application/json', in UTF-8.")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if any(
+        coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", [])
+    ):
         raise Encoded("Send the body as it is, without a Content-Encoding.")
     if (request.content_length or 0) > LARGEST:
         raise _too_large()

@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from service.expressions import Expression, Need, Scope, Variable
+from service.expressions import Expression, Need, Values, Variable
 from service.filters import Value, text
 
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
-_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 
 
 class Condition(ABC):
@@ -25,7 +25,7 @@ class Condition(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def holds(self, scope: Scope) -> bool: ...
+    def holds(self, values: Values) -> bool: ...
 
     @abstractmethod
     def needs(self, sure: frozenset[str]) -> Iterator[Need]: ...
@@ -40,8 +40,8 @@ class Truth(Condition):
 
     operand: Expression
 
-    def holds(self, scope: Scope) -> bool:
-        return bool(self.operand.value(scope))
+    def holds(self, values: Values) -> bool:
+        return bool(self.operand.value(values))
 
     def needs(self, sure: frozenset[str]) -> Iterator[Need]:
         return self.operand.needs(sure)
@@ -62,8 +62,8 @@ class Equal(_Pair):
 
     __slots__ = ()
 
-    def holds(self, scope: Scope) -> bool:
-        return _equal(self.left.value(scope), self.right.value(scope))
+    def holds(self, values: Values) -> bool:
+        return _equal(self.left.value(values), self.right.value(values))
 
 
 @dataclass(slots=True)
@@ -72,8 +72,8 @@ class Ordered(_Pair):
 
     order: str
 
-    def holds(self, scope: Scope) -> bool:
-        return _ordered(self.order, self.left.value(scope), self.right.value(scope))
+    def holds(self, values: Values) -> bool:
+        return _ordered(self.order, self.left.value(values), self.right.value(values))
 
 
 class Containing(_Pair):
@@ -81,8 +81,8 @@ class Containing(_Pair):
 
     __slots__ = ()
 
-    def holds(self, scope: Scope) -> bool:
-        left, right = self.left.value(scope), self.right.value(scope)
+    def holds(self, values: Values) -> bool:
+        left, right = self.left.value(values), self.right.value(values)
         return left is not None and right is not None and text(left) in text(right)
 
 
@@ -93,9 +93,9 @@ class Within(Condition):
     item: Expression
     choices: tuple[Expression, ...]
 
-    def holds(self, scope: Scope) -> bool:
-        item = self.item.value(scope)
-        return any(_equal(item, choice.value(scope)) for choice in self.choices)
+    def holds(self, values: Values) -> bool:
+        item = self.item.value(values)
+        return any(_equal(item, choice.value(values)) for choice in self.choices)
 
     def needs(self, sure: frozenset[str]) -> Iterator[Need]:
         yield from self.item.needs(sure)
@@ -109,8 +109,8 @@ class Defined(Condition):
 
     variable: Variable
 
-    def holds(self, scope: Scope) -> bool:
-        return self.variable.value(scope) is not None
+    def holds(self, values: Values) -> bool:
+        return self.variable.value(values) is not None
 
     def needs(self, sure: frozenset[str]) -> Iterator[Need]:
         return self.variable.needs(sure, bare=False)
@@ -123,8 +123,8 @@ class Defined(Condition):
 class Not(Condition):
     condition: Condition
 
-    def holds(self, scope: Scope) -> bool:
-        return not self.condition.holds(scope)
+    def holds(self, values: Values) -> bool:
+        return not self.condition.holds(values)
 
     def needs(self, sure: frozenset[str]) -> Iterator[Need]:
         return self.condition.needs(sure)
@@ -140,9 +140,9 @@ class Joined(Condition):
     conditions: tuple[Condition, ...]
     all_must_hold: bool
 
-    def holds(self, scope: Scope) -> bool:
+    def holds(self, values: Values) -> bool:
         for condition in self.conditions:
-            if condition.holds(scope) is not self.all_must_hold:
+            if condition.holds(values) is not self.all_must_hold:
                 return not self.all_must_hold
         return self.all_must_hold
 
@@ -158,7 +158,9 @@ class Joined(Condition):
 
 
 def _equal(left: Value | None, right: Value | None) -> bool:
-    """As numbers when one of them is a number, else as texts: a column of a CSV file is text."""
+    """As what one of them is: a column of a CSV file, be it a number or a boolean, is text."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return _text(left).lower() == _text(right).lower()
     if _is_number(left) or _is_number(right):
         return _number(left) is not None and _number(left) == _number(right)
     return _text(left) == _text(right)

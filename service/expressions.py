@@ -1,6 +1,7 @@
 """What message templates are made of: what each part is worth, and whose values it needs.
 
-Nothing here loops, calculates or calls, so the work of a rendering grows with its template only.
+Nothing here loops, calculates or calls, and each part is asked once, so the work of a rendering
+grows with the length of its template only.
 A value that is missing is None. Nobody changes a part once it is made; that they are not frozen
 saves a sixth of the time that reading a template takes.
 """
@@ -21,23 +22,20 @@ class Need(NamedTuple):
     bare: bool
 
 
-class Scope(NamedTuple):
-    """Values of one rendering: `given` for a contact; those of the `system` when all else fails."""
+class SystemValue(str):
+    """A value that the system lends, so that an inline default, which comes first, can tell."""
 
-    given: Mapping[str, Value]
-    system: Mapping[str, Value]
-    # An inline default comes before a system value, so its operand is tried without those first.
-    may_ask_system: bool = True
+    __slots__ = ()
 
-    def asking_system(self, *, allowed: bool) -> Scope:
-        """The same values, with or without those of the system."""
-        return self if self.may_ask_system is allowed else Scope(self.given, self.system, allowed)
+
+# By name, those of one rendering.
+Values = Mapping[str, Value]
 
 
 class Expression(Protocol):
     """A part that is worth a value."""
 
-    def value(self, scope: Scope) -> Value | None:
+    def value(self, values: Values) -> Value | None:
         """What it comes to."""
 
     def needs(self, sure: frozenset[str], *, bare: bool = True) -> Iterator[Need]:
@@ -47,7 +45,7 @@ class Expression(Protocol):
 class Condition(Protocol):
     """A part that is true or false, as in `conditions`."""
 
-    def holds(self, scope: Scope) -> bool:
+    def holds(self, values: Values) -> bool:
         """Whether it is true."""
 
     def needs(self, sure: frozenset[str]) -> Iterator[Need]:
@@ -63,7 +61,7 @@ class Constant:
 
     constant: Value | None
 
-    def value(self, _scope: Scope) -> Value | None:
+    def value(self, _values: Values) -> Value | None:
         return self.constant
 
     def needs(self, _sure: frozenset[str], *, bare: bool = True) -> Iterator[Need]:  # noqa: ARG002
@@ -78,9 +76,8 @@ NOTHING: Expression = Constant(None)
 class Variable:
     name: str
 
-    def value(self, scope: Scope) -> Value | None:
-        value = scope.given.get(self.name)
-        return scope.system.get(self.name) if value is None and scope.may_ask_system else value
+    def value(self, values: Values) -> Value | None:
+        return values.get(self.name)
 
     def needs(self, sure: frozenset[str], *, bare: bool = True) -> Iterator[Need]:
         yield Need(self.name, bare and self.name not in sure)
@@ -93,9 +90,12 @@ class Filtered:
     operand: Expression
     filter: str
 
-    def value(self, scope: Scope) -> Value | None:
-        value = self.operand.value(scope)
-        return None if value is None else TEXT_FILTERS[self.filter](value)
+    def value(self, values: Values) -> Value | None:
+        value = self.operand.value(values)
+        if value is None:
+            return None
+        filtered = TEXT_FILTERS[self.filter](value)
+        return SystemValue(filtered) if isinstance(value, SystemValue) else filtered
 
     def needs(self, sure: frozenset[str], *, bare: bool = True) -> Iterator[Need]:
         return self.operand.needs(sure, bare=bare)
@@ -103,18 +103,17 @@ class Filtered:
 
 @dataclass(slots=True)
 class Defaulted:
-    """`operand|default(stand_in)`, which comes before a system value of the operand."""
+    """`operand|default(stand_in)`."""
 
     operand: Expression
     stand_in: Expression
 
-    def value(self, scope: Scope) -> Value | None:
-        value = self.operand.value(scope.asking_system(allowed=False))
-        if value is None:
-            value = self.stand_in.value(scope)
-        if value is None and scope.may_ask_system:
-            value = self.operand.value(scope)
-        return value
+    def value(self, values: Values) -> Value | None:
+        value = self.operand.value(values)
+        if value is not None and not isinstance(value, SystemValue):
+            return value
+        stand_in = self.stand_in.value(values)
+        return value if stand_in is None else stand_in
 
     def needs(self, sure: frozenset[str], *, bare: bool = True) -> Iterator[Need]:
         yield from self.operand.needs(sure, bare=False)
@@ -127,9 +126,9 @@ class Sequence:
 
     parts: tuple[Expression, ...]
 
-    def value(self, scope: Scope) -> str:
-        values = (part.value(scope) for part in self.parts)
-        return "".join(text(value) for value in values if value is not None)
+    def value(self, values: Values) -> str:
+        said = (part.value(values) for part in self.parts)
+        return "".join(text(value) for value in said if value is not None)
 
     def needs(self, sure: frozenset[str], *, bare: bool = True) -> Iterator[Need]:
         for part in self.parts:
@@ -143,13 +142,11 @@ class Choice:
     branches: tuple[tuple[Condition, Expression], ...]
     otherwise: Expression
 
-    def value(self, scope: Scope) -> Value | None:
-        # What a condition asks is never about a default.
-        whole = scope.asking_system(allowed=True)
+    def value(self, values: Values) -> Value | None:
         for condition, expression in self.branches:
-            if condition.holds(whole):
-                return expression.value(scope)
-        return self.otherwise.value(scope)
+            if condition.holds(values):
+                return expression.value(values)
+        return self.otherwise.value(values)
 
     def needs(self, sure: frozenset[str], *, bare: bool = True) -> Iterator[Need]:
         for condition, expression in self.branches:

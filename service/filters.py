@@ -9,7 +9,7 @@ Value = str | int | float | bool
 # Names begin anew behind white space, a hyphen or an apostrophe: O'Brien, Jean-Luc ...
 _BREAK = re.compile(r"([\s\-\u2010\u2011'\u2019]+)")
 # ... but not behind an apostrophe that follows two letters: Anna's, don't.
-_NO_BREAK = re.compile(r"(?<=[^\W\d_][^\W\d_])['\u2019]\w")
+_NO_BREAK = re.compile(r"(?<=[^\W\d_][^\W\d_])['\u2019]\w+")
 
 # Ten digits that do not begin like an operator call, with or without the country code +1.
 _NORTH_AMERICAN = re.compile(r"(?:\+?1)?([2-9][0-9]{2})([0-9]{3})([0-9]{4})")

@@ -12,13 +12,12 @@ from typing import NoReturn
 from service.conditions import Condition, Truth
 from service.expressions import NOTHING, Choice, Constant, Expression, Sequence
 from service.phrases import Phrases
-from service.suggestions import did_you_mean
 from service.tokens import Fault, TagUnreadable, TemplateUnreadable, Tokens
 
 TAGS = ("if", "elif", "else", "endif")
 
-# What other languages call them.
-_TAGS_ELSEWHERE = dict.fromkeys(("elseif", "elsif"), " Did you mean 'elif'?")
+# What other languages call it.
+_ELIF_ELSEWHERE = ("elseif", "elsif")
 
 # In place of a condition that cannot be read.
 _NEVER: Condition = Truth(NOTHING)
@@ -34,7 +33,7 @@ def read(source: str) -> tuple[Sequence, list[Fault]]:
             template = _Reader(tokens).body(inside_if=False)
         except TemplateUnreadable:
             assert tokens.faults
-    return template, tokens.faults
+    return template, sorted(tokens.faults, key=lambda fault: (fault.line, fault.column))
 
 
 class _Reader:
@@ -120,5 +119,8 @@ class _Reader:
         if tag.removeprefix("end") in self._refused:
             raise TagUnreadable
         self._refused.add(tag)
-        hint = did_you_mean(tag, TAGS) if tag not in _TAGS_ELSEWHERE else _TAGS_ELSEWHERE[tag]
-        self._phrases.stop(f"There is no tag '{tag[:20]}'.{hint}", TAGS)
+        hint = " Did you mean 'elif'?" if tag in _ELIF_ELSEWHERE else ""
+        self._tokens.fault(
+            f"There is no tag '{tag[:20]}'.{hint}", allowed=TAGS, mistyped="" if hint else tag
+        )
+        raise TagUnreadable

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from marshmallow import Schema
 from multidict import MultiMapping
 
@@ -13,8 +13,9 @@ from service.bodies import RepeatedNames
 from service.suggestions import did_you_mean
 from service.tokens import Fault
 
-# Problems of one request that are told, and characters of a caller's name that are repeated.
+# Problems of one request that are told, their bytes, and characters of a name that are repeated.
 _MOST_PROBLEMS = 100
+_LARGEST_LIST = 25_000
 _LONGEST_ECHO = 64
 
 # Of ASCII, what a fragment of a URI may hold besides letters and digits (RFC 3986, 3.5).
@@ -29,11 +30,16 @@ class Invalid(Exception):
     where: str
 
     def __init__(self, errors: Iterable[Error]) -> None:
-        more = iter(errors)
-        self.errors = list(islice(more, _MOST_PROBLEMS))
+        self.errors: list[Error] = []
+        unlisted, size = "", 0
+        for error in errors:
+            size += len(orjson.dumps(error))
+            if len(self.errors) == _MOST_PROBLEMS or size > _LARGEST_LIST:
+                unlisted = ", and more"
+                break
+            self.errors.append(error)
         count = len(self.errors)
         problems = "1 problem" if count == 1 else f"{count} problems"
-        unlisted = ", and more" if next(more, None) else ""
         super().__init__(f"{problems} in the {self.where}{unlisted}.")
 
 

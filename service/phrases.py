@@ -26,22 +26,21 @@ from service.expressions import (
     Variable,
 )
 from service.filters import TEXT_FILTERS
-from service.suggestions import did_you_mean
 from service.tokens import LONGEST_NAME, TagUnreadable, TemplateUnreadable, Tokens
 
 FILTERS = tuple(sorted(["default", *TEXT_FILTERS]))
 
-# Levels of nesting, filters on one value, values in a list.
+# Levels of nesting, filters in a template, values in a list.
 DEEPEST = 20
-MOST_FILTERS = 10
+MOST_FILTERS = 200
 MOST_CHOICES = 50
 
-_CONSTANTS = {
-    "true": True, "True": True, "false": False, "False": False, "none": None, "None": None,
-}  # fmt: skip
-_COMPARISONS = ("==", "!=", *ORDERS)
-_OF_CONDITIONS = ("and", "or", "not", "in", "is", *_COMPARISONS)
-_RESERVED = frozenset({"if", "elif", "else", "and", "or", "not", "in", "is", *_CONSTANTS})
+_CONSTANTS = {"true": True, "True": True, "false": False, "False": False}
+_COMPARING = frozenset({"==", "!=", *ORDERS, "in", "not", "is"})
+_OF_CONDITIONS = _COMPARING | {"and", "or"}
+_RESERVED = frozenset(
+    {"if", "elif", "else", "and", "or", "not", "in", "is", "none", "None", *_CONSTANTS}
+)
 
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "'": "'", '"': '"', "\\": "\\"}
@@ -52,6 +51,7 @@ _HINTS = {
     **dict.fromkeys("\u2018\u2019\u201c\u201d", "Use straight quotation marks."),
     **dict.fromkeys("'\"", "This quotation mark is never closed."),
     **dict.fromkeys("0123456789", "A name begins with a letter; a number has up to 15 digits."),
+    "none": "What is missing is asked for with 'is defined'.",
     ".": "A variable has no parts; give what you need a name of its own.",
     "(": "Nothing can be called; a filter is written with a bar, as in name|upper.",
     "[": "A variable has no parts; a list can only follow 'in'.",
@@ -77,6 +77,7 @@ class Phrases:
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
         self._depth = 0
+        self._filters = 0
         self._in_condition = False
 
     def expression(self) -> Expression:
@@ -121,15 +122,18 @@ class Phrases:
 
     def _unescaped(self, escape: re.Match[str]) -> str:
         if escape[1] not in _ESCAPES:
-            self.stop("A backslash in quotes may stand before n, a quotation mark or a backslash.")
-        return _ESCAPES[escape[1]]
+            at = self._tokens.at + 1 + escape.start()
+            self._tokens.fault(
+                "A backslash can only stand before n, a backslash or a quotation mark.", at
+            )
+        return _ESCAPES.get(escape[1], "")
 
     def _filtered(self, operand: Expression) -> Expression:
-        filters = 0
         while self._take("|"):
-            filters += 1
-            if filters > MOST_FILTERS:
-                self.stop(f"Must have at most {MOST_FILTERS} filters on one value.")
+            self._filters += 1
+            if self._filters > MOST_FILTERS:
+                self._tokens.fault(f"Must have at most {MOST_FILTERS} filters.")
+                raise TemplateUnreadable
             operand = self._filter(operand)
         return operand
 
@@ -145,8 +149,7 @@ class Phrases:
             self._tokens.fault("'default' takes one value: default('text').", at)
             raise TagUnreadable
         if name not in TEXT_FILTERS:
-            hint = did_you_mean(name, FILTERS)
-            self._tokens.fault(f"There is no filter '{name[:20]}'.{hint}", at, FILTERS)
+            self._tokens.fault(f"There is no filter '{name[:20]}'.", at, FILTERS, mistyped=name)
         elif arguments:
             self._tokens.fault(f"'{name}' takes no value.", at)
         else:
@@ -158,7 +161,7 @@ class Phrases:
         while not self._take(")"):
             if arguments:
                 self._expect(",")
-            arguments.append(self.nested(self.expression))
+            arguments.append(self.nested(lambda: self._filtered(self._word())))
         return arguments
 
     def asked(self) -> Condition:
@@ -167,49 +170,58 @@ class Phrases:
         return self._condition()
 
     def _condition(self) -> Condition:
-        return self._joined("or", lambda: self._joined("and", self._negation))
+        first = self._conjunction()
+        if self._tokens.word != "or":
+            return first
+        conditions = [first]
+        while self._take("or"):
+            conditions.append(self._conjunction())
+        return Joined(tuple(conditions), all_must_hold=False)
 
-    def _joined(self, word: str, read: Callable[[], Condition]) -> Condition:
-        conditions = [read()]
-        while self._take(word):
-            conditions.append(read())
-        if len(conditions) == 1:
-            return conditions[0]
-        return Joined(tuple(conditions), all_must_hold=word == "and")
+    def _conjunction(self) -> Condition:
+        first = self._negation()
+        if self._tokens.word != "and":
+            return first
+        conditions = [first]
+        while self._take("and"):
+            conditions.append(self._negation())
+        return Joined(tuple(conditions), all_must_hold=True)
 
     def _negation(self) -> Condition:
-        if self._take("not"):
+        word = self._tokens.word
+        if word == "(":
+            return self._bracketed()
+        if word == "not":
+            self._tokens.advance()
             return Not(self.nested(self._negation))
-        if not self._take("("):
-            return self._comparison(self._operand())
-        condition = self.nested(self._in_brackets)
-        self._expect(")")
-        if isinstance(condition, Truth):
-            return self._comparison(self._filtered(condition.operand))
-        return condition
+        return self._comparison(self._operand())
 
-    def _in_brackets(self) -> Condition:
-        """Read a condition, or the value that only turns out to be one when it is over."""
-        condition = self._condition()
-        if isinstance(condition, Truth):
-            return Truth(self._chosen(condition.operand))
-        return condition
+    def _bracketed(self) -> Condition:
+        self._tokens.advance()
+        condition = self.nested(self._condition)
+        if not isinstance(condition, Truth):
+            self._expect(")")
+            return condition
+        # What is in brackets may turn out to be a value after all.
+        value = self._chosen(condition.operand)
+        self._expect(")")
+        return self._comparison(self._filtered(value))
 
     def _comparison(self, left: Expression) -> Condition:
-        at, symbol = self._tokens.at, self._tokens.word
-        if self._tokens.kind == "symbol" and symbol in _COMPARISONS:
-            self._tokens.advance()
-            condition = self._compared(left, symbol, self._operand())
-        elif self._take("in"):
+        at, word = self._tokens.at, self._tokens.word
+        if word not in _COMPARING:
+            return Truth(left)
+        self._tokens.advance()
+        if word == "in":
             condition = self._membership(left)
-        elif self._take("not"):
+        elif word == "not":
             self._expect("in")
             condition = Not(self._membership(left))
-        elif self._take("is"):
+        elif word == "is":
             condition = self._defined(left, at)
         else:
-            return Truth(left)
-        if self._tokens.word in (*_COMPARISONS, "in", "not", "is"):
+            condition = self._compared(left, word, self._operand())
+        if self._tokens.word in _COMPARING:
             self.stop("Compare two values at a time, with 'and' or 'or' between.")
         return condition
 

@@ -19,13 +19,17 @@ CONTENT_TYPE = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What all problems of one kind share; without a `detail` the error's own text is told."""
+    """What all problems of one kind share; without a `detail` the error's own text is told.
+
+    `closes`: nobody knows where on the connection the next request begins.
+    """
 
     status: HTTPStatus
     slug: str
     title: str
     detail: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    closes: bool = False
 
 
 KINDS: dict[type[BaseException], Kind] = {
@@ -34,6 +38,7 @@ KINDS: dict[type[BaseException], Kind] = {
         "malformed-request",
         "The request cannot be read",
         detail="The request is not valid HTTP/1.1.",
+        closes=True,
     ),
     bodies.Incomplete: Kind(HTTPStatus.BAD_REQUEST, "incomplete-body", "The body is incomplete"),
     bodies.Malformed: Kind(HTTPStatus.BAD_REQUEST, "malformed-body", "The body cannot be read"),
@@ -56,7 +61,7 @@ KINDS: dict[type[BaseException], Kind] = {
         HTTPStatus.REQUEST_TIMEOUT,
         "body-too-slow",
         "The body takes too long",
-        headers=(("Connection", "close"),),
+        closes=True,
     ),
     bodies.TooLarge: Kind(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large"
@@ -122,12 +127,15 @@ def document(trace: Trace, error: BaseException) -> web.Response:
     headers = dict(kind.headers) | {"X-Request-ID": trace.request_id}
     if isinstance(error, web.HTTPMethodNotAllowed):
         headers["Allow"] = error.headers["Allow"]
-    return web.Response(
+    response = web.Response(
         status=kind.status,
         body=orjson.dumps(body),
         content_type=CONTENT_TYPE,
         headers=headers,
     )
+    if kind.closes:
+        response.force_close()
+    return response
 
 
 def _kind(error: BaseException) -> Kind:

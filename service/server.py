@@ -5,7 +5,10 @@ import signal
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from service import access, problems
 from service.settings import Settings
@@ -51,9 +54,7 @@ class _Connection(web.RequestHandler):
             logger.error(
                 "request failed", status=status, request_id=trace.request_id, exc_info=error
             )
-        response = problems.document(trace, error)
-        response.force_close()
-        return response
+        return problems.document(trace, error)
 
 
 class _Server(web.Server):
@@ -66,4 +67,23 @@ class _Runner(web.AppRunner):
         server = await super()._make_server()
         # An AppRunner makes its server by itself, and has no parameter for the class.
         server.__class__ = _Server
+        make_request = server.request_factory
+        server.request_factory = lambda message, *rest: make_request(_harmless(message), *rest)
         return server
+
+
+def _harmless(message: RawRequestMessage) -> RawRequestMessage:
+    """Take away what aiohttp would stumble over before any middleware is in charge.
+
+    Expectations that nobody knows may be ignored (RFC 9110, 10.1.1); a host that is no name says
+    nothing, as all hosts are ours, but nobody would answer.
+    """
+    if message.headers.get("Expect", "100-continue").lower() != "100-continue":
+        known = CIMultiDict(message.headers)
+        del known["Expect"]
+        message = message._replace(headers=CIMultiDictProxy(known))
+    try:
+        _ = message.url.host
+    except ValueError:
+        message = message._replace(url=URL("/"))
+    return message

@@ -4,17 +4,20 @@ Services that send the messages call the same code: `parse(source).render(contac
 The language is described in `docs/templates.md`.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from service import grammar
-from service.expressions import Scope, Sequence
+from service.expressions import Sequence, SystemValue
 from service.filters import Value
 from service.tokens import CONTROL_CHARACTERS, LONGEST_SOURCE, MOST_TAGS, Fault
 
 # What a variable is worth when all else is missing, as the published documentation lists it.
 SYSTEM_VALUES = {"assistant_name": "your assistant", "company": "our company", "name": "there"}
+
+_SYSTEM_VALUES = {name: SystemValue(value) for name, value in SYSTEM_VALUES.items()}
 
 # Characters of one value, and the largest number that every JSON reader takes for what it is.
 LONGEST_VALUE = 1_000
@@ -22,6 +25,9 @@ LARGEST_NUMBER = 2**53 - 1
 
 # Characters of one rendering, a bound by the limits above: `ΐ` in capitals is three characters.
 LONGEST_RENDERING = 3 * (LONGEST_SOURCE + LONGEST_VALUE * MOST_TAGS)
+
+# Control characters are not said, so they make no value.
+_BLANK = re.compile(rf"(?:\s|{CONTROL_CHARACTERS.pattern})*")
 
 
 class TemplateError(Exception):
@@ -67,7 +73,7 @@ class Template:
         for name, value in values.items():
             if reason := refusal(value):
                 raise ValueRefused(f"The value of '{name}': {reason}")
-        said = self.body.value(Scope(values, SYSTEM_VALUES))
+        said = self.body.value(_SYSTEM_VALUES | values)
         return CONTROL_CHARACTERS.sub("", said.replace("\r\n", "\n").replace("\r", "\n"))
 
     def given_by(self, contact: Mapping[str, Value | None]) -> dict[str, Value]:
@@ -76,7 +82,7 @@ class Template:
         return {
             name: value
             for name, value in given
-            if value is not None and not (isinstance(value, str) and not value.strip())
+            if value is not None and not (isinstance(value, str) and _BLANK.fullmatch(value))
         }
 
 
@@ -93,8 +99,8 @@ def refusal(value: object) -> str | None:
     return None
 
 
-# Each may take 235 KB at the worst, so that strangers can fill 30 MB with them.
-@lru_cache(maxsize=128)
+# Each may take 600 KB at the worst, so that strangers can fill 40 MB with them.
+@lru_cache(maxsize=64)
 def parse(source: str) -> Template:
     """Read a template; callers send the same few again and again, so the newest are remembered.
 

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from service.suggestions import did_you_mean
+
 # Characters of a source, tags in it, and characters of a variable's name.
 LONGEST_SOURCE = 10_000
 MOST_TAGS = 200
@@ -121,10 +123,17 @@ class Tokens:
         )
         self._next = closing.end() if closing else len(self._source)
 
-    def fault(self, detail: str, at: int | None = None, allowed: tuple[str, ...] = ()) -> None:
+    def fault(
+        self,
+        detail: str,
+        at: int | None = None,
+        allowed: tuple[str, ...] = (),
+        mistyped: str = "",
+    ) -> None:
         """Note what is wrong at a place, usually that of the current word."""
         if len(self.faults) < _MOST_FAULTS:
             at = self.at if at is None else at
+            detail += did_you_mean(mistyped, allowed)
             line = self._source.count("\n", 0, at) + 1
             column = at - self._source.rfind("\n", 0, at)
             self.faults.append(Fault(detail, line, column, self._excerpt(at), allowed))

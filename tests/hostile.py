@@ -124,6 +124,12 @@ def fields() -> Iterator[Case]:
     yield raw(
         "a name of 500 KB", member('"' + "x" * 500_000 + '": 1'), 422, "#/" + "x" * 64 + "%E2%80%A6"
     )
+    yield raw(
+        "names that grow in a pointer",
+        json.dumps({"\U0001f600" * 63 + chr(0x1F600 + n): 1 for n in range(101)}),
+        422,
+        *["#/" + "%F0%9F%98%80" * 63 + quote(chr(0x1F600 + n)) for n in range(30)],
+    )
     yield raw("everything is wrong at once", '{"z": 1, "name": 2}', 422,
               "#/z", "#/name", "#/campaign_type", "#/assistant_id")  # fmt: skip
     yield raw("in the order of the body", '{"assistant_id": 0, "name": "", "campaign_type": ""}',
@@ -242,6 +248,8 @@ def messages() -> Iterator[Case]:
         yield Case(
             f"Content-Encoding: {coding}", packed, 415, headers=JSON | {"Content-Encoding": coding}
         )
+    twice = JSON | {"Content-Encoding": "identity", "content-encoding": "gzip"}
+    yield Case("a second Content-Encoding", packed, 415, headers=twice)
     bomb = gzip.compress(b" " * 50_000_000)
     yield Case("50 MB in 50 KB", bomb, 415, headers=JSON | {"Content-Encoding": "gzip"})
     yield raw("one byte too many", b" " * (1024 * 1024 + 1), 413)

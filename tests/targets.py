@@ -58,10 +58,13 @@ class Target:
         [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kilobytes) * 1024
 
+    def connect(self) -> socket.socket:
+        host, _, port = self.address.partition(":")
+        return socket.create_connection((host, int(port)), timeout=30)
+
     def send(self, *parts: bytes) -> Answer:
         """Send what may be no HTTP at all."""
-        host, _, port = self.address.partition(":")
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
+        with self.connect() as connection:
             # It may be refused before all of it is sent.
             with suppress(BrokenPipeError, ConnectionResetError):
                 for part in parts:
@@ -89,7 +92,7 @@ def target(
     worker: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
     with a_database(f"hostile_{worker}", template_database) as url:
-        settings = Settings(database_url=url, amqp_url=NOWHERE, log_level="info")
+        settings = Settings(database_url=url, amqp_url=NOWHERE, http_body_timeout_seconds=2)
 
         async def create_key() -> str:
             async with postgres.connect(settings) as connection:

@@ -44,8 +44,8 @@ def test_the_page_names_every_filter_and_every_limit() -> None:
     assert f"{tokens.LONGEST_SOURCE:,} characters and {tokens.MOST_TAGS} tags" in PAGE
     assert f"{tokens.LONGEST_NAME} characters in a name" in PAGE
     assert f"{templates.LONGEST_VALUE:,} in a value" in PAGE
-    assert f"{phrases.MOST_FILTERS} filters on a value" in PAGE
-    assert f"{phrases.MOST_CHOICES} values in a list, and {phrases.DEEPEST} levels" in PAGE
+    assert f"{phrases.MOST_FILTERS} filters, {phrases.MOST_CHOICES} values in a list" in PAGE
+    assert f"and {phrases.DEEPEST} levels of nesting" in PAGE
 
 
 def test_the_page_tells_the_system_values() -> None:

@@ -16,6 +16,7 @@ from service.filters import Value
         ("l'or\u00e9al d'A", "L'Or\u00e9al D'A", "and in other languages"),
         ("anna's", "Anna's", "but not behind a word"),
         ("don't", "Don't", "nor in one"),
+        ("AB'\u0149X", "Ab'\u02bcnx", "whatever a letter becomes as a capital"),
         ("'quoted'", "'Quoted'", "quotation marks are not apostrophes"),
         ("jean-luc", "Jean-Luc", "hyphens"),
         ("jean\u2011luc picard", "Jean\u2011Luc Picard", "that do not break either"),

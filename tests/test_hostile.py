@@ -64,6 +64,42 @@ def test_what_is_no_http_gets_a_problem_document_and_is_not_logged(
     assert b"HOSTILE" not in target.log.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("message", "status", "reason"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: HOSTILE\r\n\r\n", 200, "on a known path"),
+        (b"GET /x HTTP/1.1\r\nHost: x\r\nExpect: HOSTILE\r\n\r\n", 404, "on an unknown one"),
+        (b"PUT /healthz HTTP/1.1\r\nHost: x\r\nExpect: HOSTILE\r\n\r\n", 405, "by no method"),
+        (b"GET /x HTTP/1.1\r\nHost: x\r\nExpect: \xff\r\n\r\n", 404, "beyond ASCII"),
+        (b"GET http://xn--/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 404, "a host that is no name"),
+        (b"POST http://a.xn--/api/v1/campaigns HTTP/1.1\r\nHost: x\r\n\r\n", 404, "as well"),
+        (b"CONNECT xn--:443 HTTP/1.1\r\nHost: x\r\n\r\n", 404, "to be connected to"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404, "no path"),
+        (b"GET /%ff%00 HTTP/1.1\r\nHost: x\r\n\r\n", 404, "a path that is no text"),
+        (b"GET /healthz?%ff=%00 HTTP/1.1\r\nHost: x\r\n\r\n", 200, "nor is the query"),
+    ],
+)  # fmt: skip
+def test_a_strange_request_is_answered_as_any(
+    target: Target, message: bytes, status: int, reason: str
+) -> None:
+    answer = target.send(message)
+    assert answer.status == status, reason
+    assert answer.headers["X-Request-ID"]
+    assert b"HOSTILE" not in answer.body
+
+
+def test_nothing_is_read_behind_a_body_that_did_not_arrive_in_time(target: Target) -> None:
+    head = f"POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.api_key}"
+    head += "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
+    with target.connect() as connection:
+        connection.sendall(head.encode())
+        first = connection.recv(65536)
+        connection.sendall(b"}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        rest = connection.recv(65536)
+    assert first.startswith(b"HTTP/1.1 408 ")
+    assert b"HTTP/1.1" not in rest
+
+
 def test_a_body_that_never_ends_is_refused_while_it_comes_and_kept_nowhere(target: Target) -> None:
     before = target.peak_memory()
     head = (

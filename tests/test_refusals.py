@@ -138,12 +138,6 @@ async def test_nobody_is_asked_for_a_body_that_is_refused_anyway(client: Client)
     assert asked == b"HTTP/1.1 100 Continue\r\n"
 
 
-async def test_an_expectation_that_nobody_knows_does_no_harm(client: Client) -> None:
-    created = await client.post("/api/v1/campaigns", json=EXAMPLE, headers={"Expect": "x"})
-    alive = await client.get("/healthz", headers={"Expect": "x"})
-    assert (created.status, alive.status) == (201, 200)
-
-
 async def test_a_path_is_logged_as_it_was_sent_and_not_at_length(client: Client) -> None:
     with structlog.testing.capture_logs() as logged:
         await client.get(URL("/api/%00%0a" + "x" * 5000, encoded=True))
