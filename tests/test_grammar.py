@@ -251,6 +251,22 @@ def test_all_faults_of_a_template_are_told_in_their_order() -> None:
     ]
 
 
+def test_an_if_that_never_ends_is_told_before_what_is_wrong_within() -> None:
+    found = [(fault.column, fault.source) for fault in faults("{% if x %}{{ a.b }}")]
+    assert found == [(1, "{% if x %}"), (15, "{{ a.b }}")]
+
+
+def test_a_fault_in_brackets_leaves_no_bracket_open() -> None:
+    assert {fault.detail for fault in faults("{{ (a & b) }}" * 25)} == {
+        "'&' is not expected here. Expected ')'."
+    }
+
+
+def test_a_fault_in_a_condition_leaves_it() -> None:
+    [_, fault] = faults("{% if a & b %}{% endif %}{{ a or b }}")
+    assert "'or' belongs in a condition" in fault.detail
+
+
 def test_what_is_allowed_is_told_where_that_helps() -> None:
     assert faults("{{ a|x }}")[0].allowed == (
         "default", "lower", "phone_format", "title_case", "upper",

@@ -88,6 +88,14 @@ def test_a_strange_request_is_answered_as_any(
     assert b"HOSTILE" not in answer.body
 
 
+def test_a_caller_of_http_1_0_is_not_told_to_continue(target: Target) -> None:
+    head = f"POST /api/v1/campaigns HTTP/1.0\r\nAuthorization: Bearer {target.api_key}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    with target.connect() as connection:
+        connection.sendall(head.encode() + b"{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.0 422 ")
+
+
 def test_nothing_is_read_behind_a_body_that_did_not_arrive_in_time(target: Target) -> None:
     head = f"POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.api_key}"
     head += "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{"

@@ -1,5 +1,6 @@
 """What templates say to a contact, which variables they use, and who must bring those."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -189,3 +190,18 @@ def test_a_template_that_was_read_before_is_remembered_and_the_oldest_is_forgott
     for number in range(100):
         templates.parse(f"{number}")
     assert templates.parse("{{ remembered }}") is not parsed
+
+
+def test_templates_that_come_and_go_leave_no_memory_behind() -> None:
+    def after_batch(number: int) -> int:
+        for template in range(200):
+            templates.parse(f"{number} {template} " + "{{a|upper}}" * 100)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        after_batch(0)
+        first, second = after_batch(1), after_batch(2)
+    finally:
+        tracemalloc.stop()
+    assert second < first * 1.05
