@@ -277,9 +277,8 @@ def test_what_is_allowed_is_told_where_that_helps() -> None:
 
 
 def test_the_offending_source_is_shown_in_part_when_it_is_long() -> None:
-    [fault] = faults("{{ " + "a" * 50 + " + " + "b" * 5000 + " }}")
-    assert len(fault.source) == 60
-    assert "a + b" in fault.source
+    [fault] = faults("{{ a" + " " * 80 + "+" + "b" * 5000 + " }}")
+    assert fault.source == " " * 30 + "+" + "b" * 29
 
 
 def test_what_cannot_be_shown_is_not_in_the_offending_source() -> None:
