@@ -8,10 +8,9 @@ from __future__ import annotations
 import operator
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from service.expressions import Expression, Need, Values, Variable
+from service.expressions import Expression, Uses, Values, Variable
 from service.filters import Value, text
 
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -28,7 +27,7 @@ class Condition(ABC):
     def holds(self, values: Values) -> bool: ...
 
     @abstractmethod
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]: ...
+    def note(self, uses: Uses, sure: frozenset[str]) -> None: ...
 
     def sure(self, *, held: bool) -> frozenset[str]:  # noqa: ARG002
         return frozenset()
@@ -43,8 +42,8 @@ class Truth(Condition):
     def holds(self, values: Values) -> bool:
         return bool(self.operand.value(values))
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        return self.operand.needs(sure)
+    def note(self, uses: Uses, sure: frozenset[str]) -> None:
+        self.operand.note(uses, sure)
 
 
 @dataclass(slots=True)
@@ -52,9 +51,9 @@ class _Pair(Condition):
     left: Expression
     right: Expression
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        yield from self.left.needs(sure)
-        yield from self.right.needs(sure)
+    def note(self, uses: Uses, sure: frozenset[str]) -> None:
+        self.left.note(uses, sure)
+        self.right.note(uses, sure)
 
 
 class Equal(_Pair):
@@ -91,16 +90,14 @@ class Within(Condition):
     """`item in ['one', 'two']`."""
 
     item: Expression
-    choices: tuple[Expression, ...]
+    choices: tuple[Value | None, ...]
 
     def holds(self, values: Values) -> bool:
         item = self.item.value(values)
-        return any(_equal(item, choice.value(values)) for choice in self.choices)
+        return any(_equal(item, choice) for choice in self.choices)
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        yield from self.item.needs(sure)
-        for choice in self.choices:
-            yield from choice.needs(sure)
+    def note(self, uses: Uses, sure: frozenset[str]) -> None:
+        self.item.note(uses, sure)
 
 
 @dataclass(slots=True)
@@ -112,8 +109,8 @@ class Defined(Condition):
     def holds(self, values: Values) -> bool:
         return self.variable.value(values) is not None
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        return self.variable.needs(sure, bare=False)
+    def note(self, uses: Uses, sure: frozenset[str]) -> None:
+        self.variable.note(uses, sure, bare=False)
 
     def sure(self, *, held: bool) -> frozenset[str]:
         return frozenset({self.variable.name}) if held else frozenset()
@@ -126,8 +123,8 @@ class Not(Condition):
     def holds(self, values: Values) -> bool:
         return not self.condition.holds(values)
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
-        return self.condition.needs(sure)
+    def note(self, uses: Uses, sure: frozenset[str]) -> None:
+        self.condition.note(uses, sure)
 
     def sure(self, *, held: bool) -> frozenset[str]:
         return self.condition.sure(held=not held)
@@ -146,9 +143,9 @@ class Joined(Condition):
                 return not self.all_must_hold
         return self.all_must_hold
 
-    def needs(self, sure: frozenset[str]) -> Iterator[Need]:
+    def note(self, uses: Uses, sure: frozenset[str]) -> None:
         for condition in self.conditions:
-            yield from condition.needs(sure)
+            condition.note(uses, sure)
             sure = sure | condition.sure(held=self.all_must_hold)
 
     def sure(self, *, held: bool) -> frozenset[str]:
@@ -188,5 +185,6 @@ def _is_number(value: Value | None) -> bool:
 
 def _number(value: Value | None) -> float | None:
     if isinstance(value, str):
-        return float(value) if _NUMBER.fullmatch(value.strip()) else None
+        bare = value.strip()
+        return float(bare) if _NUMBER.fullmatch(bare) else None
     return None if value is None or isinstance(value, bool) else value

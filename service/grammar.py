@@ -26,13 +26,13 @@ _NEVER: Condition = Truth(NOTHING)
 def read(source: str) -> tuple[Sequence, list[Fault]]:
     """Read a template; what comes back may only be used when there are no faults."""
     tokens = Tokens(source)
-    tokens.check_characters()
     template = Sequence(())
-    if not tokens.faults:
-        try:
+    try:
+        tokens.check_characters()
+        if not tokens.faults:
             template = _Reader(tokens).body(inside_if=False)
-        except TemplateUnreadable:
-            assert tokens.faults
+    except TemplateUnreadable:
+        assert tokens.faults
     return template, sorted(tokens.faults, key=lambda fault: (fault.line, fault.column))
 
 

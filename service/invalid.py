@@ -75,12 +75,15 @@ def body_errors(schema: Schema, body: dict[str, Any], found: dict[str, Any]) -> 
 
 
 def _entry_errors(pointer: str, value: Any, messages: dict[str, Any]) -> Iterator[Error]:
-    for key in value if isinstance(value, dict) else ():
-        inner = f"{pointer}/{_escaped(key)}"
-        yield from _repetition(value, key, inner)
-        of_entry = messages.get(key, {})
-        for message in (*of_entry.get("key", ()), *of_entry.get("value", ())):
-            yield _error(inner, message)
+    repeated = value.repeated if isinstance(value, RepeatedNames) else frozenset()
+    wrong = repeated | messages.keys()
+    for key in value if wrong else ():
+        if key in wrong:
+            inner = f"{pointer}/{_escaped(key)}"
+            yield from _repetition(value, key, inner)
+            of_entry = messages.get(key, {})
+            for message in (*of_entry.get("key", ()), *of_entry.get("value", ())):
+                yield _error(inner, message)
 
 
 def _repetition(value: dict[str, Any], name: str, pointer: str) -> Iterator[Error]:

@@ -25,7 +25,7 @@ from service.expressions import (
     Filtered,
     Variable,
 )
-from service.filters import TEXT_FILTERS
+from service.filters import TEXT_FILTERS, Value
 from service.tokens import LONGEST_NAME, TagUnreadable, TemplateUnreadable, Tokens
 
 FILTERS = tuple(sorted(["default", *TEXT_FILTERS]))
@@ -51,6 +51,9 @@ _HINTS = {
     **dict.fromkeys("\u2018\u2019\u201c\u201d", "Use straight quotation marks."),
     **dict.fromkeys("'\"", "This quotation mark is never closed."),
     **dict.fromkeys("0123456789", "A name begins with a letter; a number has up to 15 digits."),
+    ",": "A list is written in square brackets: ['one', 'two'].",
+    "&": "Write 'and'.",
+    "if": "A tag that begins with 'if' is written {% if ... %}.",
     "none": "What is missing is asked for with 'is defined'.",
     ".": "A variable has no parts; give what you need a name of its own.",
     "(": "Nothing can be called; a filter is written with a bar, as in name|upper.",
@@ -158,10 +161,12 @@ class Phrases:
 
     def _arguments(self) -> list[Expression]:
         arguments: list[Expression] = []
-        while not self._take(")"):
-            if arguments:
-                self._expect(",")
+        if self._take(")"):
+            return arguments
+        arguments.append(self.nested(lambda: self._filtered(self._word())))
+        while self._take(","):
             arguments.append(self.nested(lambda: self._filtered(self._word())))
+        self._expect(")")
         return arguments
 
     def asked(self) -> Condition:
@@ -197,15 +202,14 @@ class Phrases:
         return self._comparison(self._operand())
 
     def _bracketed(self) -> Condition:
+        """Read a condition, or the value that only turns out to be one when it is over."""
         self._tokens.advance()
-        condition = self.nested(self._condition)
-        if not isinstance(condition, Truth):
-            self._expect(")")
-            return condition
-        # What is in brackets may turn out to be a value after all.
-        value = self._chosen(condition.operand)
+        self._go_deeper()
+        condition = self._condition()
+        value = self._chosen(condition.operand) if isinstance(condition, Truth) else None
         self._expect(")")
-        return self._comparison(self._filtered(value))
+        self._depth -= 1
+        return condition if value is None else self._comparison(self._filtered(value))
 
     def _comparison(self, left: Expression) -> Condition:
         at, word = self._tokens.at, self._tokens.word
@@ -234,14 +238,19 @@ class Phrases:
     def _membership(self, item: Expression) -> Condition:
         if not self._take("["):
             return Containing(item, self._operand())
-        choices: list[Expression] = []
-        while not self._take("]"):
-            if choices:
-                self._expect(",")
+        choices = [self._choice()]
+        while self._take(","):
             if len(choices) == MOST_CHOICES:
                 self.stop(f"Must have at most {MOST_CHOICES} values in a list.")
-            choices.append(self._word())
+            choices.append(self._choice())
+        self._expect("]")
         return Within(item, tuple(choices))
+
+    def _choice(self) -> Value | None:
+        choice = self._word()
+        if not isinstance(choice, Constant):
+            self.stop("A list holds texts, in quotation marks, and numbers.")
+        return choice.constant
 
     def _defined(self, operand: Expression, at: int) -> Condition:
         negated = self._take("not")
@@ -272,21 +281,24 @@ class Phrases:
 
     def nested(self, read: Callable[[], _Read]) -> _Read:
         """Read one level deeper."""
-        self._depth += 1
-        if self._depth > DEEPEST:
-            self._tokens.fault(f"Must not be nested more than {DEEPEST} levels deep.")
-            raise TemplateUnreadable
+        self._go_deeper()
         result = read()
         self._depth -= 1
         return result
 
+    def _go_deeper(self) -> None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            self._tokens.fault(f"Must not be nested more than {DEEPEST} levels deep.")
+            raise TemplateUnreadable
+
     def or_skip(self, read: Callable[[], _Read], instead: _Read) -> _Read:
         """Go on behind the tag when it cannot be read, to find all faults of a template."""
-        depth = self._depth
+        depth, self._in_condition = self._depth, False
         try:
             return read()
         except TagUnreadable:
-            self._depth, self._in_condition = depth, False
+            self._depth = depth
             self._tokens.skip_tag()
             return instead
 

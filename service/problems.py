@@ -109,7 +109,11 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Exception as error:
         if _kind(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.exception("request failed", method=request.method, path=access.shown(request))
-        return document(request[TRACE], error)
+        response = document(request[TRACE], error)
+        if "Expect" in request.headers:
+            # Nobody knows whether the body will come that was asked for, or not.
+            response.force_close()
+        return response
 
 
 def document(trace: Trace, error: BaseException) -> web.Response:

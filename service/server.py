@@ -85,5 +85,6 @@ def _harmless(message: RawRequestMessage) -> RawRequestMessage:
     try:
         _ = message.url.host
     except ValueError:
-        message = message._replace(url=URL("/"))
+        path, query = message.url.raw_path, message.url.raw_query_string
+        message = message._replace(url=URL.build(path=path, query_string=query, encoded=True))
     return message

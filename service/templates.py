@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from service import grammar
-from service.expressions import Sequence, SystemValue
+from service.expressions import Sequence, SystemValue, Uses
 from service.filters import Value
 from service.tokens import CONTROL_CHARACTERS, LONGEST_SOURCE, MOST_TAGS, Fault
 
@@ -110,12 +110,9 @@ def parse(source: str) -> Template:
     body, faults = grammar.read(source)
     if faults:
         raise TemplateError(faults)
-    needs = list(body.needs(frozenset()))
-    return Template(
-        body,
-        frozenset(need.name for need in needs),
-        frozenset(need.name for need in needs if need.bare),
-    )
+    uses = Uses()
+    body.note(uses, frozenset())
+    return Template(body, frozenset(uses.names), frozenset(uses.bare))
 
 
 def variables(templates: Iterable[Template], fallbacks: Collection[str]) -> Variables:

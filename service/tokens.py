@@ -10,8 +10,10 @@ LONGEST_SOURCE = 10_000
 MOST_TAGS = 200
 LONGEST_NAME = 64
 
-# Faults of one template that are told, and characters of the source that are shown with each.
+# Faults of one template that are told, those with a guess at what was meant, and characters of
+# the source that are shown with each.
 _MOST_FAULTS = 20
+_MOST_HINTS = 3
 _LONGEST_EXCERPT = 60
 
 _OPENING = re.compile(r"\{\{-?|\{%-?|\{#")
@@ -82,8 +84,6 @@ class Tokens:
                 f"U+{ord(match[0]):04X} is a control character, which is not allowed.",
                 match.start(),
             )
-            if len(self.faults) == _MOST_FAULTS:
-                break
 
     def skip_to_tag(self) -> str:
         """Step over plain text, which is answered, into a tag; at the end, `closing` is empty."""
@@ -130,13 +130,19 @@ class Tokens:
         allowed: tuple[str, ...] = (),
         mistyped: str = "",
     ) -> None:
-        """Note what is wrong at a place, usually that of the current word."""
-        if len(self.faults) < _MOST_FAULTS:
-            at = self.at if at is None else at
+        """Note what is wrong at a place, usually that of the current word.
+
+        Raises:
+            TemplateUnreadable: there are more faults than anybody reads.
+        """
+        at = self.at if at is None else at
+        if len(self.faults) < _MOST_HINTS:
             detail += did_you_mean(mistyped, allowed)
-            line = self._source.count("\n", 0, at) + 1
-            column = at - self._source.rfind("\n", 0, at)
-            self.faults.append(Fault(detail, line, column, self._excerpt(at), allowed))
+        line = self._source.count("\n", 0, at) + 1
+        column = at - self._source.rfind("\n", 0, at)
+        self.faults.append(Fault(detail, line, column, self._excerpt(at), allowed))
+        if len(self.faults) == _MOST_FAULTS:
+            raise TemplateUnreadable
 
     def _excerpt(self, at: int) -> str:
         """The tag around a place, or what is near it if that is long."""

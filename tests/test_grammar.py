@@ -39,7 +39,7 @@ def faults(source: str) -> list[tokens.Fault]:
         ("{{ 1e5 }}", 1, 4, "up to 15 digits", "nor is there an exponent"),
         ("{{ a\u00b2 }}", 1, 4, "letters, digits and underscores", "looks like a letter, is none"),
         ("{{ " + "a" * 65 + " }}", 1, 4, "at most 64", "too long a name"),
-        ("{{ if }}", 1, 4, "'if' is not expected", "a word of the language"),
+        ("{{ in }}", 1, 4, "'in' belongs in a condition", "a word of the language"),
         ("{{ not a }}", 1, 4, "belongs in a condition", "a condition where a value belongs"),
         ("{{ a or b }}", 1, 6, "belongs in a condition", "that is what default() is for"),
         ("{{ a == b }}", 1, 6, "belongs in a condition", "nobody wants to hear True"),
@@ -76,11 +76,11 @@ def faults(source: str) -> list[tokens.Fault]:
         ("{{ a|default() }}", 1, 6, "'default' takes one value", "still too few"),
         ("{{ a|default('x', true) }}", 1, 6, "'default' takes one value", "blank is missing"),
         ("{{ a|default(value='x') }}", 1, 19, "value of a filter has no name", "named"),
-        ("{{ a|default(b if c) }}", 1, 16, "Expected ','", "a stand-in that may be missing"),
+        ("{{ a|default(b if c) }}", 1, 16, "'if' is not expected", "may be missing"),
         ("{{ a|default(none) }}", 1, 14, "asked for with 'is defined'", "one that always is"),
         ("{{ none }}", 1, 4, "asked for with 'is defined'", "nothing to say"),
         ("{{ a|default(*b) }}", 1, 14, "cannot calculate", "unpacking"),
-        ("{{ a|default('x' }}", 1, 18, "Expected ','.", "an open bracket"),
+        ("{{ a|default('x' }}", 1, 18, "Expected ')'.", "an open bracket"),
         ("{{ (a }}", 1, 7, "Expected ')'.", "another"),
         ("{{ a" + "|upper" * 201 + " }}", 1, 1206, "at most 200 filters", "a long chain"),
         ("{{ " + "(" * 21 + "a", 1, 25, "more than 20 levels deep", "deep nesting"),
@@ -98,11 +98,17 @@ def faults(source: str) -> list[tokens.Fault]:
         ("{% if a %}{% else %}{% elif b %}{% endif %}", 1, 24, "only be {% endif %}", "too late"),
         ("{% if a %}{% endif b %}", 1, 20, "'b' is not expected", "more than its name"),
         ("{% if a = b %}{% endif %}", 1, 9, "To compare, write ==", "assignment"),
-        ("{% if a && b %}{% endif %}", 1, 9, "'&' is not expected", "another language"),
         ("{% if a < b < c %}{% endif %}", 1, 13, "two values at a time", "a chain"),
         ("{% if a in b in c %}{% endif %}", 1, 14, "two values at a time", "another"),
-        ("{% if a in ('b', 'c') %}{% endif %}", 1, 16, "Expected ')'.", "a tuple"),
-        ("{% if a in ['b'|upper] %}{% endif %}", 1, 16, "Expected ','.", "only plain values"),
+        ("{% if a in ('b', 'c') %}{% endif %}", 1, 16, "in square brackets", "a tuple"),
+        ("{% if a in [b] %}{% endif %}", 1, 14, "A list holds texts", "a variable in a list"),
+        ("{% if a in [] %}{% endif %}", 1, 13, "']' is not expected", "nothing in a list"),
+        ("{% if a in ['b' %}{% endif %}", 1, 17, "Expected ']'.", "an open list"),
+        ("{% if " + "(a if " * 21 + "a" + ")" * 21 + "%}{% endif %}", 1, 122,
+         "more than 20 levels", "choices in brackets in conditions"),
+        ("{{ if a }}", 1, 4, "is written {% if ... %}", "a condition in the other tag"),
+        ("{% if a && b %}{% endif %}", 1, 9, "Write 'and'", "as in other languages"),
+        ("{% if a in ['b'|upper] %}{% endif %}", 1, 16, "Expected ']'.", "only plain values"),
         ("{% if a in [" + "1," * 51 + "] %}{% endif %}", 1, 113, "at most 50 values", "long"),
         ("{% if a not b %}{% endif %}", 1, 13, "Expected 'in'.", "not what?"),
         ("{% if a is none %}{% endif %}", 1, 12, "only question with 'is'", "another test"),
@@ -257,13 +263,15 @@ def test_an_if_that_never_ends_is_told_before_what_is_wrong_within() -> None:
 
 
 def test_a_fault_in_brackets_leaves_no_bracket_open() -> None:
-    assert {fault.detail for fault in faults("{{ (a & b) }}" * 25)} == {
-        "'&' is not expected here. Expected ')'."
+    assert {fault.detail for fault in faults("{{ (a b) }}" * 25)} == {
+        "'b' is not expected here. Expected ')'."
     }
 
 
 def test_a_fault_in_a_condition_leaves_it() -> None:
     [_, fault] = faults("{% if a & b %}{% endif %}{{ a or b }}")
+    assert "'or' belongs in a condition" in fault.detail
+    [fault] = faults("{% if a %}{{ a or b }}{% endif %}")
     assert "'or' belongs in a condition" in fault.detail
 
 
@@ -326,7 +334,7 @@ conditions = st.recursive(
     st.one_of(
         operands,
         st.builds("{}{}{}".format, operands, comparisons, operands),
-        st.builds("{} in [{},{}]".format, operands, texts, names),
+        st.builds("{} in [{},{}]".format, operands, texts, texts),
         st.builds("{} is defined".format, names),
         st.builds("{} is not defined".format, names),
     ),

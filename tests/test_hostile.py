@@ -71,8 +71,8 @@ def test_what_is_no_http_gets_a_problem_document_and_is_not_logged(
         (b"GET /x HTTP/1.1\r\nHost: x\r\nExpect: HOSTILE\r\n\r\n", 404, "on an unknown one"),
         (b"PUT /healthz HTTP/1.1\r\nHost: x\r\nExpect: HOSTILE\r\n\r\n", 405, "by no method"),
         (b"GET /x HTTP/1.1\r\nHost: x\r\nExpect: \xff\r\n\r\n", 404, "beyond ASCII"),
-        (b"GET http://xn--/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 404, "a host that is no name"),
-        (b"POST http://a.xn--/api/v1/campaigns HTTP/1.1\r\nHost: x\r\n\r\n", 404, "as well"),
+        (b"GET http://xn--/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200, "a host that is no name"),
+        (b"POST http://a.xn--/api/v1/campaigns HTTP/1.1\r\nHost: x\r\n\r\n", 401, "as well"),
         (b"CONNECT xn--:443 HTTP/1.1\r\nHost: x\r\n\r\n", 404, "to be connected to"),
         (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404, "no path"),
         (b"GET /%ff%00 HTTP/1.1\r\nHost: x\r\n\r\n", 404, "a path that is no text"),
@@ -86,6 +86,15 @@ def test_a_strange_request_is_answered_as_any(
     assert answer.status == status, reason
     assert answer.headers["X-Request-ID"]
     assert b"HOSTILE" not in answer.body
+
+
+def test_a_body_that_was_not_asked_for_is_not_waited_for(target: Target) -> None:
+    head = "POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n"
+    with target.connect() as connection:
+        connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"Connection: close" in answer
 
 
 def test_a_caller_of_http_1_0_is_not_told_to_continue(target: Target) -> None:
