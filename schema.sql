@@ -18,6 +18,15 @@ CREATE TABLE IF NOT EXISTS api_keys (
     CONSTRAINT api_keys_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT api_keys_sha256_unique UNIQUE (sha256)
 );
+-- Revision 2.
+ALTER TABLE api_keys
+    ADD COLUMN IF NOT EXISTS prefix       text        NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS scopes       text[]      NOT NULL DEFAULT '{campaigns:read,campaigns:write,templates:preview}' CONSTRAINT api_keys_scopes_known CHECK (scopes <@ '{campaigns:read,campaigns:write,templates:preview}'),
+    ADD COLUMN IF NOT EXISTS expires_at   timestamptz,
+    ADD COLUMN IF NOT EXISTS revoked_at   timestamptz,
+    ADD COLUMN IF NOT EXISTS last_used_at timestamptz;
+COMMENT ON COLUMN api_keys.prefix IS 'The first characters of the key, for people to tell keys apart by.';
+COMMENT ON COLUMN api_keys.last_used_at IS 'Up to a minute late, as it is written for many requests at once.';
 COMMENT ON COLUMN api_keys.sha256 IS 'SHA-256 of the key; the key itself is shown once, when it is made, and kept nowhere.';
 
 
@@ -79,4 +88,4 @@ COMMENT ON COLUMN outbox.body IS 'The whole event as it is published, byte for b
 COMMENT ON COLUMN outbox.attempts IS 'How often the broker returned or refused it; an attempt whose outcome is unknown does not count.';
 
 
-INSERT INTO schema_revisions (revision) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO schema_revisions (revision) VALUES (2) ON CONFLICT DO NOTHING;

@@ -43,10 +43,10 @@ def _make(folder: Path, mode: int) -> None:
     folder.chmod(mode)
 
 
-def secret(file: Path, prefix: str = "") -> str:
+def secret(file: Path) -> str:
     """The secret in `file`, made at the first call and readable by its owner only."""
     if not file.exists():
-        write_private(file, prefix + secrets.token_urlsafe(32))
+        write_private(file, secrets.token_urlsafe(32))
     return file.read_text()
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from dev.addresses import DEFAULT_STATE, Addresses
 from dev.console import Failure, say
-from dev.folders import secret, write_private
+from dev.folders import write_private
 from dev.postgres import Postgres
 from dev.processes import Child
 from dev.rabbitmq import RabbitMQ
 from dev.stack import Stack
+from service import keys
 
 # The organization that the development key belongs to.
 _ORGANIZATION = "1"
@@ -111,9 +112,7 @@ class _Server:
         }
         self._campaigns("migrate")
         say("schema.sql is applied")
-        self._key = self._environment.get("API_KEY") or secret(
-            self._state / "api-key", prefix="campaigns_"
-        )
+        self._key = _development_key(self._environment.get("API_KEY"), self._state / "api-key")
         options = ["--organization", _ORGANIZATION, "--name", "development", "--from-stdin"]
         self._campaigns("keys", "create", *options, text=self._key)
 
@@ -140,6 +139,17 @@ class _Server:
         if self._environment.get("AMQP_URL") and relay.get("last_error"):
             raise Failure(f"RabbitMQ cannot be used, check AMQP_URL: {relay['last_error']}")
         return status.get("status") == "ready" and relay.get("state") == "publishing"
+
+
+def _development_key(given: str | None, file: Path) -> str:
+    """The key that is given, or kept; a kept one of an older form is replaced."""
+    if given:
+        if not keys.is_key(given):
+            raise Failure("API_KEY is no key: leave it out, or take one that was made by ./run")
+        return given
+    if not file.exists() or not keys.is_key(file.read_text()):
+        write_private(file, keys.generate())
+    return file.read_text()
 
 
 def _check_port(host: str, port: str) -> None:

@@ -11,15 +11,15 @@ import orjson
 import structlog
 import uvloop
 
-from service import broker, keys, logs, postgres, server, settings, tail
+from service import broker, key_commands, keys, logs, postgres, server, settings, tail
 from service.app import create_app
+from service.key_commands import Failure
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
-
-class Failure(Exception):
-    """A command cannot do its work; the text says why, and what to do."""
+# Ten years; whoever wants longer wants a key that does not end.
+_MOST_DAYS = 3650
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,22 +74,6 @@ def _migrate(_options: argparse.Namespace, settings: Settings) -> None:
     print(f"The schema has revision {postgres.SCHEMA_REVISION}.")
 
 
-def _create_key(options: argparse.Namespace, settings: Settings) -> None:
-    async def create() -> str:
-        async with postgres.connect(settings) as connection:
-            if not options.from_stdin:
-                return await keys.create(connection, options.organization, options.name)
-            if not (key := sys.stdin.readline().strip()):
-                raise Failure("there is no key on standard input")
-            await keys.add(connection, options.organization, options.name, key)
-            return key
-
-    try:
-        print(uvloop.run(create()))
-    except keys.KeyTaken as error:
-        raise Failure("this key belongs to another organization") from error
-
-
 def _tail_events(options: argparse.Namespace, settings: Settings) -> None:
     async def tail_events() -> None:
         async with tail.events(settings) as events:
@@ -120,20 +104,43 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "serve", _serve, "run the API and its relay until SIGTERM or Ctrl-C")
     _command(commands, "migrate", _migrate, "apply schema.sql; once more changes nothing")
 
-    keys_commands = _group(commands, "keys", "manage API keys")
-    create = _command(keys_commands, "create", _create_key, "make an API key and print it, once")
-    create.add_argument(
-        "--organization", metavar="N", type=_positive, required=True, help="whose key it is"
-    )
-    create.add_argument("--name", metavar="TEXT", type=_words, required=True, help="what it is for")
-    create.add_argument(
-        "--from-stdin", action="store_true", help="store the key on standard input instead"
-    )
+    _add_key_commands(_group(commands, "keys", "manage API keys"))
 
     events_commands = _group(commands, "events", "look at events")
     watch = _command(events_commands, "tail", _tail_events, "print events as they arrive")
     watch.add_argument("--json", action="store_true", help="one event a line, as published")
     return parser
+
+
+def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    create = _command(commands, "create", key_commands.create, "make an API key and print it, once")
+    create.add_argument("--name", metavar="TEXT", type=_words, required=True, help="what it is for")
+    create.add_argument(
+        "--scopes", nargs="+", choices=keys.SCOPES, default=keys.SCOPES, metavar="SCOPE",
+        help=f"what it may do, of {', '.join(keys.SCOPES)} (all)",
+    )  # fmt: skip
+    create.add_argument(
+        "--from-stdin", action="store_true", help="store the key on standard input instead"
+    )
+    show = _command(commands, "list", key_commands.list_, "show the keys of an organization")
+    revoke = _command(commands, "revoke", key_commands.revoke, "end a key now")
+    rotate = _command(commands, "rotate", key_commands.rotate, "replace a key by a new one")
+    rotate.add_argument(
+        "--grace-hours", type=_hours, default=24, metavar="N",
+        help="how long the old key stays valid (24)",
+    )  # fmt: skip
+    for command in (create, show, revoke, rotate):
+        command.add_argument(
+            "--organization", metavar="N", type=_positive, required=True, help="whose key it is"
+        )
+    for command in (revoke, rotate):
+        command.add_argument("--id", metavar="N", type=_positive, required=True, help="which key")
+    for command in (create, rotate):
+        command.add_argument(
+            "--expires-in-days", type=_days, metavar="N", help="when the new key ends (never)"
+        )
+    for command in (create, show, rotate):
+        command.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
 def _command(
@@ -158,6 +165,20 @@ def _positive(text: str) -> int:
     number = int(text)
     if not 0 < number < 2**63:
         raise argparse.ArgumentTypeError("give a number from 1 to 9223372036854775807")
+    return number
+
+
+def _days(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= _MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"give a number of days up to {_MOST_DAYS}")
+    return number
+
+
+def _hours(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= _MOST_DAYS * 24:
+        raise argparse.ArgumentTypeError(f"give a number of hours up to {_MOST_DAYS * 24}")
     return number
 
 

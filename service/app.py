@@ -5,7 +5,18 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service import access, auth, bodies, campaigns, handlers, health, postgres, problems, relay
+from service import (
+    access,
+    auth,
+    bodies,
+    callers,
+    campaigns,
+    handlers,
+    health,
+    postgres,
+    problems,
+    relay,
+)
 from service.settings import SETTINGS, Settings
 
 
@@ -18,11 +29,15 @@ def create_app(settings: Settings) -> web.Application:
         handler_args={"auto_decompress": False},
     )
     app[SETTINGS] = settings
-    app.cleanup_ctx.extend([postgres.context, relay.context, _use_cases])
+    app.cleanup_ctx.extend([postgres.context, callers.context, relay.context, _use_cases])
     app.add_routes(
         [
-            _post("/api/v1/campaigns", handlers.create_campaign),
-            _post("/api/v1/campaigns/template-preview", handlers.preview_template),
+            _post("/api/v1/campaigns", "campaigns:write", handlers.create_campaign),
+            _post(
+                "/api/v1/campaigns/template-preview",
+                "templates:preview",
+                handlers.preview_template,
+            ),
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
         ]
@@ -30,8 +45,9 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-def _post(path: str, handler: Handler) -> web.RouteDef:
-    return web.post(path, handler, expect_handler=bodies.ignore_expectation)
+def _post(path: str, scope: str, handler: Handler) -> web.RouteDef:
+    guarded = auth.requiring(scope, handler)
+    return web.post(path, guarded, expect_handler=bodies.ignore_expectation)
 
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:

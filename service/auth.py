@@ -1,18 +1,21 @@
-"""Authentication: everything under /api needs a key, and a key says whose campaigns these are."""
+"""Authentication: everything under /api needs a key, which says for whom it is, and for what."""
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service import keys, postgres
-from service.postgres import POOL
-from service.settings import SETTINGS
+from service import keys
+from service.callers import CALLERS
 
 CALLER: web.RequestKey[keys.Caller] = web.RequestKey("CALLER")
 
 
 class Unauthenticated(Exception):
-    """There is no key, or none that we know."""
+    """There is no key, or none that is valid."""
+
+
+class Forbidden(Exception):
+    """The key is valid, but not for this."""
 
 
 @web.middleware
@@ -26,13 +29,26 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     return await handler(request)
 
 
+def requiring(scope: str, handler: Handler) -> Handler:
+    """Let a handler answer only callers whose key has a scope."""
+    assert scope in keys.SCOPES
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if scope not in request[CALLER].scopes:
+            raise Forbidden(f"This call needs a key with the scope '{scope}'.")
+        return await handler(request)
+
+    return guarded
+
+
 async def _caller(request: web.Request) -> keys.Caller:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthenticated("Send your API key in the header 'Authorization: Bearer <key>'.")
-    timeout_seconds = request.app[SETTINGS].database_timeout_seconds
-    async with postgres.acquire(request.app[POOL], timeout_seconds) as connection:
-        caller = await keys.find(connection, key.strip())
+    try:
+        caller = await request.app[CALLERS].find(key.strip())
+    except keys.MalformedKey as error:
+        raise Unauthenticated("This is no API key: check that all of it was copied.") from error
     if caller is None:
-        raise Unauthenticated("This API key is not known.")
+        raise Unauthenticated("This API key is unknown, or has expired, or was revoked.")
     return caller

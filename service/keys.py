@@ -1,51 +1,155 @@
-"""API keys: random, shown once, stored as their SHA-256, each belonging to one organization."""
+"""API keys: random, shown once, stored as their SHA-256, each belonging to one organization.
+
+A key is `campaigns_`, 43 random letters and digits (256 bits), and 6 more that are their checksum:
+a typo is told from an unknown key without a look-up, and whoever searches for keys that leaked
+finds them by `campaigns_[0-9A-Za-z]{49}`.
+"""
 
 import hashlib
+import re
 import secrets
-from dataclasses import dataclass
+import string
+import zlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from service import queries
 from service.postgres import Connection
 
+SCOPES = ("campaigns:read", "campaigns:write", "templates:preview")
+
 _PREFIX = "campaigns_"
+_DIGITS = string.digits + string.ascii_letters
+_KEY = re.compile(rf"{_PREFIX}([0-9A-Za-z]{{43}})([0-9A-Za-z]{{6}})")
+
+# Characters of a key that are kept, for people to tell keys apart by.
+_SHOWN = len(_PREFIX) + 6
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a key is for, and until when; None is for ever."""
+
+    organization_id: int
+    name: str
+    scopes: frozenset[str] = frozenset(SCOPES)
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request: a key and the organization that it belongs to."""
+    """Who sent a request: a key, the organization that it belongs to, and what it may do."""
 
     organization_id: int
     key_id: int
+    scopes: frozenset[str]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """All that is known of a key once it was shown."""
+
+    organization_id: int
+    id: int
+    name: str
+    prefix: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class MalformedKey(Exception):
+    """The text is no key: too short, too long, or mistyped."""
 
 
 class KeyTaken(Exception):
-    """The key belongs to another organization already."""
+    """The key is another organization's already, or has ended."""
 
 
-async def create(connection: Connection, organization_id: int, name: str) -> str:
-    """Make a key of 256 random bits and store its hash; the answer is its only copy."""
-    key = _PREFIX + secrets.token_urlsafe(32)
-    await add(connection, organization_id, name, key)
+class NoSuchKey(Exception):
+    """The organization has no such key, or it has ended already."""
+
+
+def generate() -> str:
+    """Make a key; nobody else knows it, and nobody can tell it again."""
+    random = "".join(secrets.choice(_DIGITS) for _ in range(43))
+    return _PREFIX + random + _checksum(random)
+
+
+def sha256(key: str) -> bytes:
+    """What is stored of a key, and what it is looked up by, so that no comparison leaks its time.
+
+    Raises:
+        MalformedKey: it cannot be one.
+    """
+    if not is_key(key):
+        raise MalformedKey
+    return hashlib.sha256(key.encode()).digest()
+
+
+def is_key(text: str) -> bool:
+    """Whether the text has the form and the checksum of a key."""
+    match = _KEY.fullmatch(text)
+    return match is not None and _checksum(match[1]) == match[2]
+
+
+async def create(connection: Connection, grant: Grant) -> str:
+    """Make a key and store its hash; the answer is its only copy."""
+    key = generate()
+    await add(connection, grant, key)
     return key
 
 
-async def add(connection: Connection, organization_id: int, name: str, key: str) -> None:
+async def add(connection: Connection, grant: Grant, key: str) -> None:
     """Store a key that was made elsewhere; once more changes nothing.
 
     Raises:
-        KeyTaken: another organization has it.
+        MalformedKey: it was not made by `generate`.
+        KeyTaken: another organization has it, or it was there and has ended.
     """
-    await queries.add_key(connection, organization_id, name, _sha256(key))
-    caller = await find(connection, key)
-    if caller is None or caller.organization_id != organization_id:
+    hashed = sha256(key)
+    await queries.add_key(connection, grant, key[:_SHOWN], hashed)
+    caller = await queries.find_key(connection, hashed)
+    if caller is None or caller.organization_id != grant.organization_id:
         raise KeyTaken
 
 
-async def find(connection: Connection, key: str) -> Caller | None:
-    """Look up whose key this is."""
-    return await queries.find_key(connection, _sha256(key))
+async def revoke(connection: Connection, organization_id: int, key_id: int) -> None:
+    """End a key.
+
+    Raises:
+        NoSuchKey: there is none, or it was revoked before.
+    """
+    if not await queries.revoke_key(connection, organization_id, key_id):
+        raise NoSuchKey
 
 
-def _sha256(key: str) -> bytes:
-    # A header may hold any byte; aiohttp hands the ones that are not UTF-8 on as surrogates.
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+async def rotate(
+    connection: Connection,
+    organization_id: int,
+    key_id: int,
+    grace: timedelta,
+    expires_at: datetime | None,
+) -> str:
+    """Make a key of the same name and scopes; the old one ends after `grace`.
+
+    Raises:
+        NoSuchKey: there is none, or it has ended.
+    """
+    async with connection.transaction():
+        grant = await queries.expire_key(connection, organization_id, key_id, grace)
+        if grant is None:
+            raise NoSuchKey
+        return await create(connection, replace(grant, expires_at=expires_at))
+
+
+def _checksum(random: str) -> str:
+    """CRC-32 in the digits of a key, as others do it whose keys are searched for."""
+    number, digits = zlib.crc32(random.encode()), ""
+    for _ in range(6):
+        number, digit = divmod(number, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits

@@ -11,7 +11,7 @@ import service
 from service.settings import SETTINGS, Settings
 
 # Written by the last statement of schema.sql.
-SCHEMA_REVISION = 1
+SCHEMA_REVISION = 2
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = (

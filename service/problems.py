@@ -48,6 +48,7 @@ KINDS: dict[type[BaseException], Kind] = {
         "A valid API key is needed",
         headers=(("WWW-Authenticate", "Bearer"),),
     ),
+    auth.Forbidden: Kind(HTTPStatus.FORBIDDEN, "forbidden", "The key is not for this"),
     web.HTTPNotFound: Kind(
         HTTPStatus.NOT_FOUND, "not-found", "Not found", detail="There is nothing at this path."
     ),

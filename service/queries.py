@@ -12,6 +12,7 @@ from service import events, keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime, timedelta
 
     from service.campaigns import Campaign
     from service.postgres import Connection
@@ -27,16 +28,57 @@ async def schema_revision(connection: Connection) -> int | None:
     return revision
 
 
-async def add_key(connection: Connection, organization_id: int, name: str, sha256: bytes) -> None:
-    await connection.execute(STATEMENTS["add_key"], organization_id, name, sha256)
+async def add_key(connection: Connection, grant: keys.Grant, prefix: str, sha256: bytes) -> None:
+    await connection.execute(
+        STATEMENTS["add_key"],
+        grant.organization_id,
+        grant.name,
+        prefix,
+        sha256,
+        sorted(grant.scopes),
+        grant.expires_at,
+    )
 
 
 async def find_key(connection: Connection, sha256: bytes) -> keys.Caller | None:
     row = await connection.fetchrow(STATEMENTS["find_key"], sha256)
-    return (
-        row
-        if row is None
-        else keys.Caller(organization_id=row["organization_id"], key_id=row["id"])
+    if row is None:
+        return None
+    return keys.Caller(
+        organization_id=row["organization_id"],
+        key_id=row["id"],
+        scopes=frozenset(row["scopes"]),
+        expires_at=row["expires_at"],
+    )
+
+
+async def list_keys(connection: Connection, organization_id: int) -> list[keys.Key]:
+    rows = await connection.fetch(STATEMENTS["list_keys"], organization_id)
+    return [keys.Key(**row) for row in rows]
+
+
+async def revoke_key(connection: Connection, organization_id: int, key_id: int) -> bool:
+    """Whether there was a key to revoke."""
+    row = await connection.fetchrow(STATEMENTS["revoke_key"], organization_id, key_id)
+    return row is not None
+
+
+async def expire_key(
+    connection: Connection, organization_id: int, key_id: int, grace: timedelta
+) -> keys.Grant | None:
+    """What the key granted; None: there is no such valid key."""
+    row = await connection.fetchrow(STATEMENTS["expire_key"], organization_id, key_id, grace)
+    if row is None:
+        return None
+    return keys.Grant(organization_id, row["name"], frozenset(row["scopes"]))
+
+
+async def note_key_usage(connection: Connection, used: dict[tuple[int, int], datetime]) -> None:
+    await connection.execute(
+        STATEMENTS["note_key_usage"],
+        [organization_id for organization_id, _ in used],
+        [key_id for _, key_id in used],
+        list(used.values()),
     )
 
 

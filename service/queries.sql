@@ -10,18 +10,74 @@ FROM schema_revisions;
 INSERT INTO api_keys (
     organization_id,
     name,
-    sha256
+    prefix,
+    sha256,
+    scopes,
+    expires_at
 )
-VALUES ($1, $2, $3)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT ON CONSTRAINT api_keys_sha256_unique DO NOTHING;
 
 -- name: find_key
--- Whose key this is; the one question that comes before the organization is known.
+-- Whose valid key this is; the one question that comes before the organization is known.
 SELECT
     organization_id,
-    id
+    id,
+    scopes,
+    expires_at
 FROM api_keys
-WHERE sha256 = $1;
+WHERE
+    sha256 = $1
+    AND revoked_at IS NULL
+    AND (expires_at IS NULL OR expires_at > now());
+
+-- name: list_keys
+-- All keys of an organization, the oldest first.
+SELECT
+    organization_id,
+    id,
+    name,
+    prefix,
+    scopes,
+    created_at,
+    expires_at,
+    last_used_at,
+    revoked_at
+FROM api_keys
+WHERE organization_id = $1
+ORDER BY id;
+
+-- name: revoke_key
+-- Ends a key now, unless it has ended before.
+UPDATE api_keys
+SET revoked_at = now()
+WHERE
+    organization_id = $1
+    AND id = $2
+    AND revoked_at IS NULL
+RETURNING id;
+
+-- name: expire_key
+-- Lets a valid key end after a while, not later than it would have anyway.
+UPDATE api_keys
+SET expires_at = least(expires_at, now() + $3::interval)
+WHERE
+    organization_id = $1
+    AND id = $2
+    AND revoked_at IS NULL
+    AND (expires_at IS NULL OR expires_at > now())
+RETURNING
+    name,
+    scopes;
+
+-- name: note_key_usage
+-- Writes down when keys were last used, for many requests at once.
+UPDATE api_keys k
+SET last_used_at = greatest(k.last_used_at, used.at)
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS used (organization_id, id, at)
+WHERE
+    k.organization_id = used.organization_id
+    AND k.id = used.id;
 
 -- name: reserve_campaign_ids
 -- Takes a block of ids that no other process will use.

@@ -30,6 +30,7 @@ class Settings:
     database_url: str = field(default="postgresql://localhost/campaigns", repr=False)
     database_pool_size: int = 10
     database_timeout_seconds: float = 5.0
+    key_cache_seconds: float = 5.0
     amqp_url: str = field(default="amqp://localhost/", repr=False)
     amqp_timeout_seconds: float = 10.0
     relay_batch_size: int = 100
@@ -87,6 +88,7 @@ class _SettingsSchema(Schema):
     )
     database_pool_size = _Integer(validate=validate.Range(2, 1000))
     database_timeout_seconds = _seconds()
+    key_cache_seconds = _seconds()
     amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
     amqp_timeout_seconds = _seconds()
     relay_batch_size = _Integer(validate=validate.Range(1, 1000))

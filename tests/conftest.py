@@ -161,7 +161,7 @@ def organization() -> int:
 
 @pytest.fixture
 async def api_key(connection: postgres.Connection, organization: int) -> str:
-    return await keys.create(connection, organization, "test")
+    return await keys.create(connection, keys.Grant(organization, "test"))
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def target(
 
         async def create_key() -> str:
             async with postgres.connect(settings) as connection:
-                return await keys.create(connection, 1, "hostile")
+                return await keys.create(connection, keys.Grant(1, "hostile"))
 
         folder = tmp_path_factory.mktemp("hostile")
         service = Service(settings, steady_port(folder / "port"), log=folder / "log")

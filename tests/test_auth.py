@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
-from service import keys
+from service import keys, postgres
 from service.postgres import Connection
 from tests.conftest import Client
 from tests.test_create import EXAMPLE
@@ -93,7 +94,73 @@ async def test_a_missing_key_is_told_from_a_wrong_one(client: Client, authorizat
     assert (await response.json())["detail"].startswith("Send your API key")
 
 
-async def test_a_key_has_256_random_bits(connection: Connection) -> None:
-    made = {await keys.create(connection, 1, "a") for _ in range(3)}
-    assert len(made) == 3
-    assert {len(key) for key in made} == {len("campaigns_") + 43}
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        ("DELETE FROM api_keys", "unknown"),
+        ("UPDATE api_keys SET revoked_at = now()", "revoked"),
+        ("UPDATE api_keys SET expires_at = now()", "expired"),
+    ],
+)
+async def test_unknown_expired_and_revoked_keys_get_one_answer(
+    client: Client, connection: Connection, ended: str, reason: str
+) -> None:
+    await connection.execute(ended)
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE)
+    document = await response.json()
+    assert response.status == 401, reason
+    assert document["detail"] == "This API key is unknown, or has expired, or was revoked."
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda key: key[:-1], "cut"),
+        (lambda key: key + "x", "longer"),
+        (lambda key: key[:20] + ("a" if key[20] != "a" else "b") + key[21:], "one letter mistyped"),
+        (lambda key: key.replace("campaigns_", "campaign_"), "another prefix"),
+        (lambda _key: "campaigns_" + "\u0660" * 49, "digits of another script"),
+    ],
+)
+async def test_a_mistyped_key_is_told_as_such_without_a_look_up(
+    client: Client, api_key: str, change: Callable[[str], str], reason: str
+) -> None:
+    # Nobody could look anything up.
+    assert client.app is not None
+    await client.app[postgres.POOL].close()
+    headers = {"Authorization": f"Bearer {change(api_key)}"}
+    response = await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
+    assert response.status == 401, reason
+    assert (await response.json())["detail"].startswith("This is no API key")
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        ("/api/v1/campaigns", "campaigns:write"),
+        ("/api/v1/campaigns?validate_only=true", "campaigns:write"),
+        ("/api/v1/campaigns/template-preview", "templates:preview"),
+    ],
+)
+async def test_a_key_without_the_scope_is_told_which_is_missing(
+    client: Client, connection: Connection, path: str, scope: str
+) -> None:
+    scopes = frozenset(keys.SCOPES) - {scope}
+    key = await keys.create(connection, keys.Grant(1, "narrow", scopes))
+    response = await client.post(path, data=b"{", headers={"Authorization": f"Bearer {key}"})
+    document = await response.json()
+    assert response.status == 403
+    assert document["type"] == "urn:problem-type:campaigns:forbidden"
+    assert document["detail"] == f"This call needs a key with the scope '{scope}'."
+
+
+async def test_every_call_of_the_api_needs_a_scope(client: Client, connection: Connection) -> None:
+    key = await keys.create(connection, keys.Grant(1, "none", frozenset()))
+    assert client.app is not None
+    for resource in client.app.router.resources():
+        if resource.canonical.startswith("/api/"):
+            for route in resource:
+                response = await client.request(
+                    route.method, resource.canonical, headers={"Authorization": f"Bearer {key}"}
+                )
+                assert response.status == 403, route

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from service import keys
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
@@ -68,7 +69,8 @@ async def test_without_the_database_a_create_is_told_to_come_back(
 ) -> None:
     nowhere = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
     client = await aiohttp_client(create_app(nowhere))
-    response = await client.post("/api/v1/campaigns", headers={"Authorization": "Bearer x"})
+    headers = {"Authorization": f"Bearer {keys.generate()}"}
+    response = await client.post("/api/v1/campaigns", headers=headers)
     assert response.status == 503
     assert response.headers["Retry-After"] == "1"
     assert "127.0.0.1" not in await response.text()

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 from contextlib import AsyncExitStack
 
 import pytest
@@ -37,3 +38,42 @@ async def test_the_schema_may_be_applied_again_and_by_many_at_once(
         for _ in range(2):
             await asyncio.gather(*(postgres.migrate(each) for each in many))
     assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION
+
+
+TENANTS_TABLES = re.compile(r"\b(?:INTO|FROM|UPDATE|JOIN) (?:api_keys|campaigns|outbox)\b")
+BOUND = re.compile(r"organization_id = (?:\$\d+|\w+\.organization_id)")
+INSERTED = re.compile(r"INSERT INTO (?:api_keys|campaigns|outbox) \(\s*organization_id,")
+
+EXCEPTIONS = {
+    "find_key": "it finds out which organization it is",
+    "claim_events": "the relay carries the events of all",
+}
+
+
+@pytest.mark.parametrize("name", queries.STATEMENTS)
+def test_every_statement_on_a_tenants_table_binds_the_organization(name: str) -> None:
+    statement = queries.STATEMENTS[name]
+    bound = BOUND.search(statement) or INSERTED.search(statement)
+    if TENANTS_TABLES.search(statement) and name not in EXCEPTIONS:
+        assert bound
+
+
+def test_every_exception_is_a_statement() -> None:
+    assert EXCEPTIONS.keys() <= queries.STATEMENTS.keys()
+
+
+async def test_every_primary_key_of_a_tenant_begins_with_the_organization(
+    connection: Connection,
+) -> None:
+    leading = await connection.fetch(
+        """
+        SELECT c.relname, a.attname
+        FROM pg_index i
+        JOIN pg_class c ON c.oid = i.indrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indisprimary AND n.nspname = 'public' AND c.relname <> 'schema_revisions'
+        """
+    )
+    assert {row["relname"] for row in leading} == {"api_keys", "campaigns", "outbox"}
+    assert {row["attname"] for row in leading} == {"organization_id"}

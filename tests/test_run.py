@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from dev.environment import ROOT
+from service import keys
 from tests.processes import until
 from tests.runs import Run
 
@@ -47,7 +48,7 @@ def test_a_stack_runs_stops_in_order_and_keeps_its_data(start_run: Callable[...,
 
 
 def test_the_banner_can_be_pasted_into_a_shell(start_run: Callable[..., Run]) -> None:
-    key = """a "key" of one's $HOME"""
+    key = keys.generate()
     run = start_run(API_KEY=key)
     run.wait()
     until(lambda: "Stop with Ctrl-C" in run.log.read_text(), 10, run.log.read_text)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(180)
         ({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/d"}, "check DATABASE_URL"),
         ({"DATABASE_URL": "secret"}, "database_url: Must be a URL like"),
         ({"STATE_DIR": "/proc/none"}, "set STATE_DIR"),
+        ({"API_KEY": "secret"}, "API_KEY is no key: leave it out"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_to_do(

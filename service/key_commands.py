@@ -1,0 +1,126 @@
+"""`campaigns keys ...`: what operators do with API keys."""
+
+import argparse
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import orjson
+import uvloop
+from tabulate import tabulate
+
+from service import keys, postgres, queries
+from service.settings import Settings
+
+_Result = TypeVar("_Result")
+
+
+class Failure(Exception):
+    """A command cannot do its work; the text says why, and what to do."""
+
+
+def create(options: argparse.Namespace, settings: Settings) -> None:
+    """Print a new key, once; or store one that was made elsewhere."""
+    key = sys.stdin.readline().strip() if options.from_stdin else keys.generate()
+    if not key:
+        raise Failure("there is no key on standard input")
+    grant = keys.Grant(
+        options.organization, options.name, frozenset(options.scopes), _expiry(options)
+    )
+    try:
+        _with_connection(settings, lambda connection: keys.add(connection, grant, key))
+    except keys.MalformedKey as error:
+        raise Failure("what is on standard input is no key: 'keys create' makes one") from error
+    except keys.KeyTaken as error:
+        raise Failure("this key belongs to another organization, or has ended") from error
+    _print_key(key, options)
+
+
+def list_(options: argparse.Namespace, settings: Settings) -> None:
+    """Print the keys of an organization, also those that have ended."""
+    found = _with_connection(
+        settings, lambda connection: queries.list_keys(connection, options.organization)
+    )
+    if options.json:
+        print(orjson.dumps(found, option=orjson.OPT_UTC_Z).decode())
+        return
+    rows = [
+        (
+            key.id,
+            key.name,
+            key.prefix + "...",
+            " ".join(key.scopes),
+            _day(key.created_at),
+            _day(key.last_used_at),
+            _state(key),
+        )
+        for key in found
+    ]
+    print(tabulate(rows, ["id", "name", "key", "scopes", "created", "last used", "state"]))
+
+
+def revoke(options: argparse.Namespace, settings: Settings) -> None:
+    """End a key now."""
+    _of_a_key(options, settings, keys.revoke)
+    print(
+        f"Revoked; services that have seen it accept it for up to {settings.key_cache_seconds:g} "
+        "more seconds.",
+        file=sys.stderr,
+    )
+
+
+def rotate(options: argparse.Namespace, settings: Settings) -> None:
+    """Print a key that replaces another, which ends a while later."""
+    grace = timedelta(hours=options.grace_hours)
+
+    async def replace(connection: postgres.Connection, organization_id: int, key_id: int) -> str:
+        return await keys.rotate(connection, organization_id, key_id, grace, _expiry(options))
+
+    _print_key(_of_a_key(options, settings, replace), options)
+    print(f"The old key ends in {options.grace_hours:g} hours.", file=sys.stderr)
+
+
+def _of_a_key(
+    options: argparse.Namespace,
+    settings: Settings,
+    act: Callable[[postgres.Connection, int, int], Awaitable[_Result]],
+) -> _Result:
+    try:
+        return _with_connection(
+            settings, lambda connection: act(connection, options.organization, options.id)
+        )
+    except keys.NoSuchKey as error:
+        raise Failure("the organization has no such key that is valid: see 'keys list'") from error
+
+
+def _with_connection(
+    settings: Settings, act: Callable[[postgres.Connection], Awaitable[_Result]]
+) -> _Result:
+    async def run() -> _Result:
+        async with postgres.connect(settings) as connection:
+            return await act(connection)
+
+    return uvloop.run(run())
+
+
+def _print_key(key: str, options: argparse.Namespace) -> None:
+    print(orjson.dumps({"key": key}).decode() if options.json else key)
+
+
+def _expiry(options: argparse.Namespace) -> datetime | None:
+    days = options.expires_in_days
+    return None if days is None else datetime.now(UTC) + timedelta(days=days)
+
+
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _state(key: keys.Key) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {_day(key.revoked_at)}"
+    if key.expires_at is None:
+        return "valid"
+    expired = key.expires_at <= datetime.now(UTC)
+    return f"{'expired' if expired else 'valid until'} {_day(key.expires_at)}"

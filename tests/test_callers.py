@@ -1,0 +1,117 @@
+"""Look-ups of keys: how rarely they are made, and how soon they are made again."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from service import callers, keys, postgres, queries
+from service.callers import Callers
+from service.postgres import Connection
+from service.settings import Settings
+from tests.conftest import Client
+from tests.consumers import eventually
+
+
+@pytest.fixture
+def pool(client: Client) -> postgres.Pool:
+    assert client.app is not None
+    return client.app[postgres.POOL]
+
+
+async def test_a_key_is_looked_up_once(
+    pool: postgres.Pool, settings: Settings, connection: Connection, api_key: str
+) -> None:
+    found = Callers(pool, settings)
+    first = await found.find(api_key)
+    await connection.execute("DELETE FROM api_keys")
+    assert first is not None
+    assert await found.find(api_key) == first
+
+
+async def test_an_unknown_key_is_looked_up_once_as_well(
+    pool: postgres.Pool, settings: Settings, connection: Connection
+) -> None:
+    found, key = Callers(pool, settings), keys.generate()
+    assert await found.find(key) is None
+    await keys.add(connection, keys.Grant(7, "late"), key)
+    assert await found.find(key) is None
+
+
+async def test_a_revoked_key_stops_working_within_the_documented_time(
+    pool: postgres.Pool, settings: Settings, connection: Connection, api_key: str
+) -> None:
+    found = Callers(pool, replace(settings, key_cache_seconds=0.3))
+    assert await found.find(api_key) is not None
+    await connection.execute("UPDATE api_keys SET revoked_at = now()")
+    revoked_at = asyncio.get_running_loop().time()
+    while await found.find(api_key) is not None:
+        assert asyncio.get_running_loop().time() < revoked_at + 5
+        await asyncio.sleep(0.01)
+
+
+async def test_a_key_that_expires_while_it_is_remembered_is_refused_at_once(
+    pool: postgres.Pool, settings: Settings, connection: Connection
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    key = await keys.create(connection, keys.Grant(7, "a", expires_at=soon))
+    found = Callers(pool, settings)
+    assert await found.find(key) is not None
+
+    async def is_refused() -> bool:
+        return await found.find(key) is None
+
+    await eventually(is_refused, 3, "the end of the key")
+
+
+async def test_strangers_fill_no_memory(
+    pool: postgres.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "_REMEMBERED", 10)
+    found = Callers(pool, settings)
+    for _ in range(30):
+        await found.find(keys.generate())
+    assert len(found._seen) == 10
+
+
+async def test_the_last_use_of_a_key_is_written_for_many_requests_at_once(
+    pool: postgres.Pool, settings: Settings, connection: Connection, organization: int, api_key: str
+) -> None:
+    found = Callers(pool, settings)
+    for _ in range(3):
+        await found.find(api_key)
+    [stored] = await queries.list_keys(connection, organization)
+    assert stored.last_used_at is None
+    await found.write_usage()
+    [stored] = await queries.list_keys(connection, organization)
+    assert stored.last_used_at is not None
+    assert datetime.now(UTC) - stored.last_used_at < timedelta(minutes=1)
+
+
+async def test_an_older_use_does_not_overwrite_a_newer_one(
+    pool: postgres.Pool, settings: Settings, connection: Connection, organization: int, api_key: str
+) -> None:
+    found = Callers(pool, settings)
+    await found.find(api_key)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await connection.execute("UPDATE api_keys SET last_used_at = $1", later)
+    await found.write_usage()
+    [stored] = await queries.list_keys(connection, organization)
+    assert stored.last_used_at == later
+
+
+async def test_a_use_that_could_not_be_written_is_written_later(
+    settings: Settings, pool: postgres.Pool, connection: Connection, organization: int, api_key: str
+) -> None:
+    found = Callers(pool, settings)
+    await found.find(api_key)
+    nowhere = "postgresql://nobody@127.0.0.1:1/d"
+    async with asyncpg.create_pool(nowhere, min_size=0) as unreachable:
+        found._pool = unreachable
+        await found.write_usage()
+    found._pool = pool
+    await found.write_usage()
+    [stored] = await queries.list_keys(connection, organization)
+    assert stored.last_used_at is not None

@@ -1,0 +1,113 @@
+"""`campaigns keys ...`, as operators and their scripts call it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from service import keys, queries
+from service.postgres import Connection
+from service.settings import Settings
+from tests.test_commands import campaigns
+
+
+def made(settings: Settings, *options: str) -> str:
+    done = campaigns(
+        "keys", "create", "--organization", "7", "--name", "billing", *options, settings=settings
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def listed(settings: Settings) -> list[dict[str, Any]]:
+    done = campaigns("keys", "list", "--organization", "7", "--json", settings=settings)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_keys_are_listed_as_a_table_without_the_keys_themselves(settings: Settings) -> None:
+    key = made(settings, "--scopes", "campaigns:read", "--expires-in-days", "2")
+    table = campaigns("keys", "list", "--organization", "7", settings=settings).stdout
+    heading, _, row = table.splitlines()
+    assert heading.split() == ["id", "name", "key", "scopes", "created", "last", "used", "state"]
+    assert f"billing  {key[:16]}...  campaigns:read  " in row
+    assert "valid until 2" in row
+    assert key not in table
+
+
+def test_keys_are_listed_as_json_for_scripts(settings: Settings) -> None:
+    key = made(settings)
+    [stored] = listed(settings)
+    assert list(stored) == [
+        "organization_id", "id", "name", "prefix", "scopes", "created_at", "expires_at",
+        "last_used_at", "revoked_at",
+    ]  # fmt: skip
+    assert (stored["prefix"], stored["scopes"]) == (key[:16], sorted(keys.SCOPES))
+    assert stored["created_at"].endswith("Z")
+
+
+def test_a_key_can_be_printed_as_json(settings: Settings) -> None:
+    assert keys.is_key(json.loads(made(settings, "--json"))["key"])
+
+
+async def test_a_revoked_key_is_listed_as_such(settings: Settings, connection: Connection) -> None:
+    key = made(settings)
+    key_id = str(listed(settings)[0]["id"])
+    done = campaigns("keys", "revoke", "--organization", "7", "--id", key_id, settings=settings)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "accept it for up to 5 more seconds" in done.stderr
+    assert await queries.find_key(connection, keys.sha256(key)) is None
+    table = campaigns("keys", "list", "--organization", "7", settings=settings).stdout
+    assert "revoked 2" in table
+
+
+async def test_a_rotated_key_is_printed_and_the_old_one_ends(
+    settings: Settings, connection: Connection
+) -> None:
+    old = made(settings)
+    key_id = str(listed(settings)[0]["id"])
+    done = campaigns(
+        "keys", "rotate", "--organization", "7", "--id", key_id, "--grace-hours", "0.5",
+        settings=settings,
+    )  # fmt: skip
+    new = done.stdout.strip()
+    assert done.stderr == "The old key ends in 0.5 hours.\n"
+    for key in (old, new):
+        assert await queries.find_key(connection, keys.sha256(key)) is not None
+    assert [stored["expires_at"] is None for stored in listed(settings)] == [False, True]
+
+
+@pytest.mark.parametrize("command", ["revoke", "rotate"])
+def test_a_key_that_is_not_there_is_told(settings: Settings, command: str) -> None:
+    done = campaigns("keys", command, "--organization", "7", "--id", "1", settings=settings)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "campaigns: the organization has no such key that is valid: see 'keys list'\n"
+    )
+
+
+def test_what_is_no_key_is_not_stored(settings: Settings) -> None:
+    done = campaigns(
+        "keys", "create", "--organization", "7", "--name", "a", "--from-stdin",
+        settings=settings, text="secret\n",
+    )  # fmt: skip
+    assert (done.returncode, listed(settings)) == (2, [])
+    assert done.stderr == (
+        "campaigns: what is on standard input is no key: 'keys create' makes one\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--scopes", "campaigns:admin"),
+        ("--expires-in-days", "0"),
+        ("--expires-in-days", "-1"),
+        ("--expires-in-days", "nan"),
+        ("--expires-in-days", "1e99"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(option: str, value: str) -> None:
+    done = campaigns("keys", "create", "--organization", "7", "--name", "a", option, value)
+    assert done.returncode == 2
+    assert option in done.stderr

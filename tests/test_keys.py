@@ -1,0 +1,116 @@
+"""What a key is, and how long it stays one."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service import keys, queries
+from service.postgres import Connection
+
+
+def test_a_key_can_be_found_by_a_pattern_and_no_two_are_the_same() -> None:
+    made = {keys.generate() for _ in range(1000)}
+    assert len(made) == 1000
+    assert all(re.fullmatch("campaigns_[0-9A-Za-z]{49}", key) for key in made)
+
+
+def test_the_random_part_of_a_key_has_256_bits() -> None:
+    assert 62**43 > 2**256
+
+
+def test_the_checksum_of_a_key_finds_every_mistyped_letter() -> None:
+    key = keys.generate()
+    assert keys.is_key(key)
+    for place in range(len("campaigns_"), len(key)):
+        wrong = "x" if key[place] != "x" else "y"
+        assert not keys.is_key(key[:place] + wrong + key[place + 1 :])
+
+
+def test_two_letters_that_changed_places_are_found() -> None:
+    key = "campaigns_" + "ab" + keys.generate()[12:]
+    assert not keys.is_key(key)
+
+
+async def test_a_key_is_stored_with_what_it_is_for_and_without_itself(
+    connection: Connection,
+) -> None:
+    expires_at = datetime.now(UTC) + timedelta(days=1)
+    grant = keys.Grant(7, "billing", frozenset({"campaigns:read"}), expires_at)
+    key = await keys.create(connection, grant)
+    [stored] = await queries.list_keys(connection, 7)
+    assert (stored.name, stored.scopes, stored.expires_at) == (
+        "billing",
+        ["campaigns:read"],
+        expires_at,
+    )
+    assert stored.prefix == key[:16]
+    assert key not in repr(stored)
+
+
+async def test_keys_of_another_organization_are_not_listed(connection: Connection) -> None:
+    await keys.create(connection, keys.Grant(7, "a"))
+    assert await queries.list_keys(connection, 8) == []
+
+
+async def test_a_revoked_key_is_nobodys(connection: Connection) -> None:
+    key = await keys.create(connection, keys.Grant(7, "a"))
+    [stored] = await queries.list_keys(connection, 7)
+    await keys.revoke(connection, 7, stored.id)
+    assert await queries.find_key(connection, keys.sha256(key)) is None
+
+
+@pytest.mark.parametrize("organization_id", [7, 8])
+async def test_a_key_that_is_not_there_cannot_be_revoked_or_rotated(
+    connection: Connection, organization_id: int
+) -> None:
+    await keys.create(connection, keys.Grant(7, "a"))
+    [stored] = await queries.list_keys(connection, 7)
+    if organization_id == 7:
+        await keys.revoke(connection, 7, stored.id)
+    with pytest.raises(keys.NoSuchKey):
+        await keys.revoke(connection, organization_id, stored.id)
+    with pytest.raises(keys.NoSuchKey):
+        await keys.rotate(connection, organization_id, stored.id, timedelta(hours=1), None)
+
+
+async def test_a_rotated_key_and_its_successor_are_both_valid_for_a_while(
+    connection: Connection,
+) -> None:
+    scopes = frozenset({"campaigns:read"})
+    old = await keys.create(connection, keys.Grant(7, "billing", scopes))
+    [stored] = await queries.list_keys(connection, 7)
+    new = await keys.rotate(connection, 7, stored.id, timedelta(hours=1), None)
+    callers = [await queries.find_key(connection, keys.sha256(key)) for key in (old, new)]
+    assert [caller and caller.organization_id for caller in callers] == [7, 7]
+    assert [caller and caller.scopes for caller in callers] == [scopes, scopes]
+    before, after = await queries.list_keys(connection, 7)
+    assert before.expires_at is not None
+    assert timedelta(minutes=59) < before.expires_at - datetime.now(UTC) <= timedelta(hours=1)
+    assert (after.name, after.expires_at) == ("billing", None)
+
+
+async def test_a_rotation_does_not_lengthen_the_life_of_the_old_key(
+    connection: Connection,
+) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    await keys.create(connection, keys.Grant(7, "a", expires_at=soon))
+    [stored] = await queries.list_keys(connection, 7)
+    await keys.rotate(connection, 7, stored.id, timedelta(hours=1), None)
+    assert (await queries.list_keys(connection, 7))[0].expires_at == soon
+
+
+async def test_a_key_that_ends_at_once_leaves_its_successor_only(connection: Connection) -> None:
+    old = await keys.create(connection, keys.Grant(7, "a"))
+    [stored] = await queries.list_keys(connection, 7)
+    await keys.rotate(connection, 7, stored.id, timedelta(0), None)
+    assert await queries.find_key(connection, keys.sha256(old)) is None
+
+
+async def test_keys_of_the_first_schema_stay_valid_with_all_scopes(connection: Connection) -> None:
+    await connection.execute(
+        "INSERT INTO api_keys (organization_id, name, sha256) VALUES (7, 'old', $1)", b"x" * 32
+    )
+    caller = await queries.find_key(connection, b"x" * 32)
+    assert caller is not None
+    assert caller.scopes == set(keys.SCOPES)
