@@ -25,6 +25,11 @@ ALTER TABLE api_keys
     ADD COLUMN IF NOT EXISTS expires_at   timestamptz,
     ADD COLUMN IF NOT EXISTS revoked_at   timestamptz,
     ADD COLUMN IF NOT EXISTS last_used_at timestamptz;
+-- Keys of revision 1 have no checksum, so none of them opens anything any more.
+UPDATE api_keys SET revoked_at = now() WHERE prefix = '' AND revoked_at IS NULL;
+ALTER TABLE api_keys
+    ALTER COLUMN prefix DROP DEFAULT,
+    ALTER COLUMN scopes DROP DEFAULT;
 COMMENT ON COLUMN api_keys.prefix IS 'The first characters of the key, for people to tell keys apart by.';
 COMMENT ON COLUMN api_keys.last_used_at IS 'Up to a minute late, as it is written for many requests at once.';
 COMMENT ON COLUMN api_keys.sha256 IS 'SHA-256 of the key; the key itself is shown once, when it is made, and kept nowhere.';

@@ -13,7 +13,7 @@ import uvloop
 
 from service import broker, key_commands, keys, logs, postgres, server, settings, tail
 from service.app import create_app
-from service.key_commands import Failure
+from service.failure import Failure
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"these settings are wrong: {error}")
     except postgres.Unavailable as error:
         return _failed(f"PostgreSQL cannot be used, check DATABASE_URL: {error}")
-    except asyncpg.UndefinedTableError:
-        return _failed("the database has no schema yet: run 'campaigns migrate' first")
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+        return _failed("the database has no schema, or an old one: run 'campaigns migrate' first")
     except asyncpg.PostgresError as error:
         # Only its first line: the details may quote what was to be stored.
         return _failed(f"PostgreSQL refuses: {error.args[0].splitlines()[0]}")
@@ -126,7 +126,7 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     revoke = _command(commands, "revoke", key_commands.revoke, "end a key now")
     rotate = _command(commands, "rotate", key_commands.rotate, "replace a key by a new one")
     rotate.add_argument(
-        "--grace-hours", type=_hours, default=24, metavar="N",
+        "--grace-hours", type=_up_to(_MOST_DAYS * 24, minimum=0), default=24, metavar="N",
         help="how long the old key stays valid (24)",
     )  # fmt: skip
     for command in (create, show, revoke, rotate):
@@ -137,9 +137,12 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         command.add_argument("--id", metavar="N", type=_positive, required=True, help="which key")
     for command in (create, rotate):
         command.add_argument(
-            "--expires-in-days", type=_days, metavar="N", help="when the new key ends (never)"
+            "--expires-in-days",
+            type=_up_to(_MOST_DAYS, minimum=0.001),
+            metavar="N",
+            help="when the new key ends (never)",
         )
-    for command in (create, show, rotate):
+    for command in (create, show, revoke, rotate):
         command.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
@@ -149,7 +152,7 @@ def _command(
     run: Callable[[argparse.Namespace, Settings], None],
     summary: str,
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    command = commands.add_parser(name, help=summary, description=_sentence(summary))
     command.set_defaults(command=run)
     return command
 
@@ -157,8 +160,12 @@ def _command(
 def _group(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
 ) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
-    group = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    group = commands.add_parser(name, help=summary, description=_sentence(summary))
     return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
 
 
 def _positive(text: str) -> int:
@@ -168,23 +175,22 @@ def _positive(text: str) -> int:
     return number
 
 
-def _days(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= _MOST_DAYS:
-        raise argparse.ArgumentTypeError(f"give a number of days up to {_MOST_DAYS}")
-    return number
+def _up_to(maximum: float, minimum: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1
+        if not minimum <= number <= maximum:
+            raise argparse.ArgumentTypeError(f"give a number from {minimum:g} to {maximum:g}")
+        return number
 
-
-def _hours(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= _MOST_DAYS * 24:
-        raise argparse.ArgumentTypeError(f"give a number of hours up to {_MOST_DAYS * 24}")
-    return number
+    return read
 
 
 def _words(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("give it some words")
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError("give it some words, in one line")
     return text.strip()
 
 

@@ -1,14 +1,15 @@
 """Callers: whose valid key a request has, looked up once in a few seconds and not at each."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-import asyncpg
 import structlog
 from aiohttp import web
-from cachetools import TTLCache
+from cachetools import TLRUCache
 
 from service import keys, postgres, queries
 from service.postgres import POOL
@@ -23,11 +24,11 @@ _REMEMBERED = 10_000
 _USAGE_SECONDS = 60.0
 
 
-class _Unseen:
-    """What is remembered of a key that is not: None is remembered of one that opens nothing."""
+class _Answer(NamedTuple):
+    """What a look-up found; it ages from when it was asked, as it may have been on its way."""
 
-
-_UNSEEN = _Unseen()
+    asked_at: float
+    caller: keys.Caller | None
 
 
 class Callers:
@@ -35,63 +36,85 @@ class Callers:
 
     def __init__(self, pool: postgres.Pool, settings: Settings) -> None:
         self._pool = pool
-        self._settings = settings
-        self._seen: TTLCache[bytes, keys.Caller | None] = TTLCache(
-            _REMEMBERED, settings.key_cache_seconds
+        self._timeout_seconds = settings.database_timeout_seconds
+        self._answers: TLRUCache[bytes, _Answer] = TLRUCache(
+            _REMEMBERED,
+            ttu=lambda _hashed, answer, _now: answer.asked_at + settings.key_cache_seconds,
+            timer=time.monotonic,
         )
+        self._looking: dict[bytes, asyncio.Task[_Answer]] = {}
         self._used: dict[tuple[int, int], datetime] = {}
 
     async def find(self, key: str) -> keys.Caller | None:
-        """Tell whose key this is; None: it is unknown, expired, or revoked for some seconds.
+        """Tell whose key this is; None: it is unknown, expired or revoked.
 
         Raises:
             keys.MalformedKey: it cannot be one.
             postgres.Unavailable: nobody can tell.
         """
         hashed = keys.sha256(key)
-        caller = self._seen.get(hashed, _UNSEEN)
-        if isinstance(caller, _Unseen):
-            caller = self._seen[hashed] = await self._look_up(hashed)
-        now = datetime.now(UTC)
+        answer = self._answers.get(hashed) or await self._look_up_once(hashed)
+        caller, now = answer.caller, datetime.now(UTC)
         if caller is None or (caller.expires_at is not None and caller.expires_at <= now):
             return None
         self._used[caller.organization_id, caller.key_id] = now
         return caller
 
-    async def _look_up(self, hashed: bytes) -> keys.Caller | None:
-        timeout_seconds = self._settings.database_timeout_seconds
-        async with postgres.acquire(self._pool, timeout_seconds) as connection:
-            return await queries.find_key(connection, hashed)
+    async def _look_up_once(self, hashed: bytes) -> _Answer:
+        """Share one look-up among all who ask at the same time, also when one of them goes away."""
+        looking = self._looking.get(hashed)
+        if looking is None:
+            looking = self._looking[hashed] = asyncio.create_task(self._look_up(hashed))
+            looking.add_done_callback(lambda _task: self._looking.pop(hashed))
+        return await asyncio.shield(looking)
+
+    async def _look_up(self, hashed: bytes) -> _Answer:
+        asked_at = time.monotonic()
+        async with postgres.acquire(self._pool, self._timeout_seconds) as connection:
+            answer = _Answer(asked_at, await queries.find_key(connection, hashed))
+        self._answers[hashed] = answer
+        return answer
 
     async def write_usage(self) -> None:
-        """Write down which keys were used since the last time; what fails is tried again."""
+        """Write down which keys were used since the last time; what fails is kept for the next.
+
+        Raises:
+            postgres.Unavailable: nobody can write now.
+        """
         if not self._used:
             return
         used, self._used = self._used, {}
-        timeout_seconds = self._settings.database_timeout_seconds
         try:
-            async with postgres.acquire(self._pool, timeout_seconds) as connection:
+            async with postgres.acquire(self._pool, self._timeout_seconds) as connection:
                 await queries.note_key_usage(connection, used)
-        except (postgres.Unavailable, asyncpg.PostgresError) as error:
+        except BaseException:
             self._used = used | self._used
-            logger.warning("key usage not written", error=str(error))
+            raise
+
+    async def keep_writing_usage(self, stopping: asyncio.Event) -> None:
+        """Write usage once in a while, and when it stops."""
+        while not stopping.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_USAGE_SECONDS):
+                    await stopping.wait()
+            try:
+                await self.write_usage()
+            except postgres.Unavailable as error:
+                logger.warning("key usage not written", error=str(error))
+            except Exception:
+                logger.exception("key usage not written")
 
 
 CALLERS: web.AppKey[Callers] = web.AppKey("CALLERS")
 
 
 async def context(app: web.Application) -> AsyncIterator[None]:
-    """Write usage down once in a while, and at the end."""
-    callers = app[CALLERS] = Callers(app[POOL], app[SETTINGS])
-    writing = asyncio.create_task(_write_usage(callers), name="key usage")
+    """Keep the callers of `app`."""
+    callers, stopping = Callers(app[POOL], app[SETTINGS]), asyncio.Event()
+    app[CALLERS] = callers
+    writing = asyncio.create_task(callers.keep_writing_usage(stopping), name="key usage")
     yield
+    stopping.set()
+    await asyncio.wait([writing], timeout=app[SETTINGS].shutdown_seconds)
     writing.cancel()
-    with suppress(asyncio.CancelledError):
-        await writing
-    await callers.write_usage()
-
-
-async def _write_usage(callers: Callers) -> None:
-    while True:
-        await asyncio.sleep(_USAGE_SECONDS)
-        await callers.write_usage()
+    await asyncio.wait([writing])

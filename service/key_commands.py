@@ -11,30 +11,38 @@ import uvloop
 from tabulate import tabulate
 
 from service import keys, postgres, queries
+from service.failure import Failure
 from service.settings import Settings
 
 _Result = TypeVar("_Result")
 
-
-class Failure(Exception):
-    """A command cannot do its work; the text says why, and what to do."""
+_REMEMBERED = (
+    "A service that has seen the key remembers it for its key_cache_seconds, 5 by default."
+)
 
 
 def create(options: argparse.Namespace, settings: Settings) -> None:
     """Print a new key, once; or store one that was made elsewhere."""
-    key = sys.stdin.readline().strip() if options.from_stdin else keys.generate()
-    if not key:
-        raise Failure("there is no key on standard input")
+    key = _given_key() if options.from_stdin else keys.generate()
     grant = keys.Grant(
         options.organization, options.name, frozenset(options.scopes), _expiry(options)
     )
     try:
-        _with_connection(settings, lambda connection: keys.add(connection, grant, key))
-    except keys.MalformedKey as error:
-        raise Failure("what is on standard input is no key: 'keys create' makes one") from error
+        caller = _with_connection(settings, lambda connection: keys.add(connection, grant, key))
     except keys.KeyTaken as error:
-        raise Failure("this key belongs to another organization, or has ended") from error
-    _print_key(key, options)
+        raise Failure(
+            "this key is stored already, for another organization, with other scopes or another end"
+        ) from error
+    _print_key(key, caller, options)
+
+
+def _given_key() -> str:
+    key = sys.stdin.buffer.readline().strip().decode(errors="replace")
+    if not key:
+        raise Failure("there is no key on standard input")
+    if not keys.is_key(key):
+        raise Failure("what is on standard input is no key: 'keys create' makes one")
+    return key
 
 
 def list_(options: argparse.Namespace, settings: Settings) -> None:
@@ -49,7 +57,7 @@ def list_(options: argparse.Namespace, settings: Settings) -> None:
         (
             key.id,
             key.name,
-            key.prefix + "...",
+            f"{key.prefix}..." if key.prefix else "",
             " ".join(key.scopes),
             _day(key.created_at),
             _day(key.last_used_at),
@@ -57,28 +65,29 @@ def list_(options: argparse.Namespace, settings: Settings) -> None:
         )
         for key in found
     ]
-    print(tabulate(rows, ["id", "name", "key", "scopes", "created", "last used", "state"]))
+    heading = ["id", "name", "key", "scopes", "created", "last used", "state"]
+    print(tabulate(rows, heading, disable_numparse=True))
 
 
 def revoke(options: argparse.Namespace, settings: Settings) -> None:
     """End a key now."""
     _of_a_key(options, settings, keys.revoke)
-    print(
-        f"Revoked; services that have seen it accept it for up to {settings.key_cache_seconds:g} "
-        "more seconds.",
-        file=sys.stderr,
-    )
+    if options.json:
+        print(orjson.dumps({"id": options.id, "revoked": True}).decode())
+    print(f"Revoked. {_REMEMBERED}", file=sys.stderr)
 
 
 def rotate(options: argparse.Namespace, settings: Settings) -> None:
     """Print a key that replaces another, which ends a while later."""
     grace = timedelta(hours=options.grace_hours)
 
-    async def replace(connection: postgres.Connection, organization_id: int, key_id: int) -> str:
+    async def replace(
+        connection: postgres.Connection, organization_id: int, key_id: int
+    ) -> tuple[str, keys.Caller]:
         return await keys.rotate(connection, organization_id, key_id, grace, _expiry(options))
 
-    _print_key(_of_a_key(options, settings, replace), options)
-    print(f"The old key ends in {options.grace_hours:g} hours.", file=sys.stderr)
+    _print_key(*_of_a_key(options, settings, replace), options)
+    print(f"The old key ends in {options.grace_hours:g} hours. {_REMEMBERED}", file=sys.stderr)
 
 
 def _of_a_key(
@@ -104,8 +113,18 @@ def _with_connection(
     return uvloop.run(run())
 
 
-def _print_key(key: str, options: argparse.Namespace) -> None:
-    print(orjson.dumps({"key": key}).decode() if options.json else key)
+def _print_key(key: str, caller: keys.Caller, options: argparse.Namespace) -> None:
+    if not options.json:
+        print(key)
+        return
+    shown = {
+        "key": key,
+        "organization_id": caller.organization_id,
+        "id": caller.key_id,
+        "scopes": sorted(caller.scopes),
+        "expires_at": caller.expires_at,
+    }
+    print(orjson.dumps(shown, option=orjson.OPT_UTC_Z).decode())
 
 
 def _expiry(options: argparse.Namespace) -> datetime | None:

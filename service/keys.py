@@ -11,7 +11,7 @@ import secrets
 import string
 import zlib
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from service import queries
 from service.postgres import Connection
@@ -66,7 +66,7 @@ class MalformedKey(Exception):
 
 
 class KeyTaken(Exception):
-    """The key is another organization's already, or has ended."""
+    """The key is stored already, for another organization, with other scopes or another end."""
 
 
 class NoSuchKey(Exception):
@@ -103,18 +103,23 @@ async def create(connection: Connection, grant: Grant) -> str:
     return key
 
 
-async def add(connection: Connection, grant: Grant, key: str) -> None:
+async def add(connection: Connection, grant: Grant, key: str) -> Caller:
     """Store a key that was made elsewhere; once more changes nothing.
 
     Raises:
         MalformedKey: it was not made by `generate`.
-        KeyTaken: another organization has it, or it was there and has ended.
+        KeyTaken: it is there already, and for something else.
     """
     hashed = sha256(key)
     await queries.add_key(connection, grant, key[:_SHOWN], hashed)
     caller = await queries.find_key(connection, hashed)
-    if caller is None or caller.organization_id != grant.organization_id:
+    if caller is None or (caller.organization_id, caller.scopes, caller.expires_at) != (
+        grant.organization_id,
+        grant.scopes,
+        grant.expires_at,
+    ):
         raise KeyTaken
+    return caller
 
 
 async def revoke(connection: Connection, organization_id: int, key_id: int) -> None:
@@ -133,17 +138,23 @@ async def rotate(
     key_id: int,
     grace: timedelta,
     expires_at: datetime | None,
-) -> str:
+) -> tuple[str, Caller]:
     """Make a key of the same name and scopes; the old one ends after `grace`.
+
+    Without an `expires_at`, the new key lives as long as the old one was to live from its creation.
 
     Raises:
         NoSuchKey: there is none, or it has ended.
     """
     async with connection.transaction():
-        grant = await queries.expire_key(connection, organization_id, key_id, grace)
-        if grant is None:
+        old = await queries.expire_key(connection, organization_id, key_id, grace)
+        if old is None:
             raise NoSuchKey
-        return await create(connection, replace(grant, expires_at=expires_at))
+        grant, lifetime = old
+        if expires_at is None and lifetime is not None:
+            expires_at = datetime.now(UTC) + lifetime
+        key = generate()
+        return key, await add(connection, replace(grant, expires_at=expires_at), key)
 
 
 def _checksum(random: str) -> str:

@@ -65,12 +65,13 @@ async def revoke_key(connection: Connection, organization_id: int, key_id: int) 
 
 async def expire_key(
     connection: Connection, organization_id: int, key_id: int, grace: timedelta
-) -> keys.Grant | None:
-    """What the key granted; None: there is no such valid key."""
+) -> tuple[keys.Grant, timedelta | None] | None:
+    """What the key granted, and for how long in all; None: there is no such valid key."""
     row = await connection.fetchrow(STATEMENTS["expire_key"], organization_id, key_id, grace)
     if row is None:
         return None
-    return keys.Grant(organization_id, row["name"], frozenset(row["scopes"]))
+    grant = keys.Grant(organization_id, row["name"], frozenset(row["scopes"]))
+    return grant, row["lifetime"]
 
 
 async def note_key_usage(connection: Connection, used: dict[tuple[int, int], datetime]) -> None:

@@ -55,26 +55,54 @@ WHERE
     organization_id = $1
     AND id = $2
     AND revoked_at IS NULL
+    AND (expires_at IS NULL OR expires_at > now())
 RETURNING id;
 
 -- name: expire_key
--- Lets a valid key end after a while, not later than it would have anyway.
-UPDATE api_keys
-SET expires_at = least(expires_at, now() + $3::interval)
+-- Lets a valid key end after a while, not later than it would have anyway; tells what it was.
+WITH old AS (
+    SELECT
+        organization_id,
+        id,
+        expires_at - created_at AS lifetime
+    FROM api_keys
+    WHERE
+        organization_id = $1
+        AND id = $2
+        AND revoked_at IS NULL
+        AND (expires_at IS NULL OR expires_at > now())
+    FOR UPDATE
+)
+UPDATE api_keys k
+SET expires_at = least(k.expires_at, now() + $3::interval)
+FROM old
 WHERE
-    organization_id = $1
-    AND id = $2
-    AND revoked_at IS NULL
-    AND (expires_at IS NULL OR expires_at > now())
+    k.organization_id = old.organization_id
+    AND k.id = old.id
 RETURNING
-    name,
-    scopes;
+    k.name,
+    k.scopes,
+    old.lifetime;
 
 -- name: note_key_usage
--- Writes down when keys were last used, for many requests at once.
+-- Writes down when keys were last used, for many requests at once; in order, as replicas do it too.
+WITH used AS (
+    SELECT
+        k.organization_id,
+        k.id,
+        u.at
+    FROM api_keys k
+    JOIN unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS u (organization_id, id, at)
+        ON k.organization_id = u.organization_id AND k.id = u.id
+    WHERE k.last_used_at IS NULL OR k.last_used_at < u.at
+    ORDER BY
+        k.organization_id,
+        k.id
+    FOR NO KEY UPDATE OF k
+)
 UPDATE api_keys k
-SET last_used_at = greatest(k.last_used_at, used.at)
-FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS used (organization_id, id, at)
+SET last_used_at = used.at
+FROM used
 WHERE
     k.organization_id = used.organization_id
     AND k.id = used.id;

@@ -88,7 +88,7 @@ class _SettingsSchema(Schema):
     )
     database_pool_size = _Integer(validate=validate.Range(2, 1000))
     database_timeout_seconds = _seconds()
-    key_cache_seconds = _seconds()
+    key_cache_seconds = typed.Float(validate=validate.Range(0, 60, min_inclusive=False))
     amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
     amqp_timeout_seconds = _seconds()
     relay_batch_size = _Integer(validate=validate.Range(1, 1000))

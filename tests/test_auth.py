@@ -19,7 +19,7 @@ from tests.test_create import EXAMPLE
         ("", "an empty header"),
         ("Bearer", "no key"),
         ("Bearer ", "an empty key"),
-        ("Bearer campaigns_wrong", "an unknown key"),
+        ("Bearer campaigns_wrong", "a mistyped key"),
         ("Basic dXNlcjpwYXNz", "another scheme"),
     ],
 )
@@ -75,7 +75,7 @@ async def test_everything_under_api_needs_a_key(client: Client, path: str) -> No
     assert (await client.get(path)).status == 401
 
 
-async def test_a_key_of_any_bytes_is_just_unknown(client: Client) -> None:
+async def test_a_key_of_any_bytes_is_just_mistyped(client: Client) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(
         b"POST /api/v1/campaigns HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -108,8 +108,14 @@ async def test_unknown_expired_and_revoked_keys_get_one_answer(
     await connection.execute(ended)
     response = await client.post("/api/v1/campaigns", json=EXAMPLE)
     document = await response.json()
-    assert response.status == 401, reason
-    assert document["detail"] == "This API key is unknown, or has expired, or was revoked."
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    del document["request_id"]
+    assert document == {
+        "type": "urn:problem-type:campaigns:unauthenticated",
+        "title": "A valid API key is needed",
+        "status": 401,
+        "detail": "This API key is unknown, or has expired, or was revoked.",
+    }, reason
 
 
 @pytest.mark.parametrize(

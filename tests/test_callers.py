@@ -3,11 +3,14 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from service import callers, keys, postgres, queries
+from service.app import create_app
 from service.callers import Callers
 from service.postgres import Connection
 from service.settings import Settings
@@ -31,6 +34,50 @@ async def test_a_key_is_looked_up_once(
     assert await found.find(api_key) == first
 
 
+async def test_a_key_that_many_send_at_once_is_looked_up_once(
+    pool: postgres.Pool, settings: Settings, api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    find_key = queries.find_key
+
+    async def counted(connection: Connection, hashed: bytes) -> keys.Caller | None:
+        nonlocal asked
+        asked += 1
+        return await find_key(connection, hashed)
+
+    monkeypatch.setattr(queries, "find_key", counted)
+    found = Callers(pool, settings)
+    answers = await asyncio.gather(*(found.find(api_key) for _ in range(50)))
+    assert asked == 1
+    assert None not in answers
+
+
+async def test_an_answer_that_was_long_on_its_way_is_not_remembered_for_longer(
+    pool: postgres.Pool, settings: Settings, api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_key = queries.find_key
+
+    async def slowly(connection: Connection, hashed: bytes) -> keys.Caller | None:
+        caller = await find_key(connection, hashed)
+        await asyncio.sleep(0.2)
+        return caller
+
+    monkeypatch.setattr(queries, "find_key", slowly)
+    found = Callers(pool, replace(settings, key_cache_seconds=0.1))
+    assert await found.find(api_key) is not None
+    assert len(found._answers) == 0
+
+
+async def test_who_goes_away_takes_no_look_up_from_the_others(
+    pool: postgres.Pool, settings: Settings, api_key: str
+) -> None:
+    found = Callers(pool, settings)
+    first, second = (asyncio.create_task(found.find(api_key)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second is not None
+
+
 async def test_an_unknown_key_is_looked_up_once_as_well(
     pool: postgres.Pool, settings: Settings, connection: Connection
 ) -> None:
@@ -48,7 +95,7 @@ async def test_a_revoked_key_stops_working_within_the_documented_time(
     await connection.execute("UPDATE api_keys SET revoked_at = now()")
     revoked_at = asyncio.get_running_loop().time()
     while await found.find(api_key) is not None:
-        assert asyncio.get_running_loop().time() < revoked_at + 5
+        assert asyncio.get_running_loop().time() < revoked_at + 3  # of the 5 that are the default
         await asyncio.sleep(0.01)
 
 
@@ -73,7 +120,7 @@ async def test_strangers_fill_no_memory(
     found = Callers(pool, settings)
     for _ in range(30):
         await found.find(keys.generate())
-    assert len(found._seen) == 10
+    assert len(found._answers) == 10
 
 
 async def test_the_last_use_of_a_key_is_written_for_many_requests_at_once(
@@ -110,8 +157,63 @@ async def test_a_use_that_could_not_be_written_is_written_later(
     nowhere = "postgresql://nobody@127.0.0.1:1/d"
     async with asyncpg.create_pool(nowhere, min_size=0) as unreachable:
         found._pool = unreachable
-        await found.write_usage()
+        with pytest.raises(postgres.Unavailable):
+            await found.write_usage()
     found._pool = pool
     await found.write_usage()
     [stored] = await queries.list_keys(connection, organization)
     assert stored.last_used_at is not None
+
+
+async def test_usage_is_written_once_in_a_while(
+    settings: Settings,
+    aiohttp_client: Any,
+    connection: Connection,
+    organization: int,
+    api_key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callers, "_USAGE_SECONDS", 0.05)
+    client = await aiohttp_client(create_app(settings))
+    await client.get("/api/x", headers={"Authorization": f"Bearer {api_key}"})
+
+    async def is_written() -> bool:
+        return (await queries.list_keys(connection, organization))[0].last_used_at is not None
+
+    await eventually(is_written, 10, "the last use")
+
+
+async def test_usage_is_written_when_the_service_stops(
+    settings: Settings, aiohttp_client: Any, connection: Connection, organization: int, api_key: str
+) -> None:
+    client = await aiohttp_client(create_app(settings))
+    await client.get("/api/x", headers={"Authorization": f"Bearer {api_key}"})
+    await client.close()
+    [stored] = await queries.list_keys(connection, organization)
+    assert stored.last_used_at is not None
+
+
+async def test_writing_usage_outlives_a_failure_and_tells_of_it(
+    settings: Settings,
+    aiohttp_client: Any,
+    connection: Connection,
+    organization: int,
+    api_key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callers, "_USAGE_SECONDS", 0.05)
+    await connection.execute("ALTER TABLE api_keys RENAME COLUMN last_used_at TO away")
+    client = await aiohttp_client(create_app(settings))
+    with structlog.testing.capture_logs() as logged:
+        await client.get("/api/x", headers={"Authorization": f"Bearer {api_key}"})
+
+        def is_told() -> bool:
+            return any(entry["event"] == "key usage not written" for entry in logged)
+
+        await eventually(is_told, 10, "the failure")
+    await connection.execute("ALTER TABLE api_keys RENAME COLUMN away TO last_used_at")
+
+    async def is_written() -> bool:
+        return (await queries.list_keys(connection, organization))[0].last_used_at is not None
+
+    await eventually(is_written, 10, "the last use")
