@@ -165,6 +165,10 @@ async def test_a_use_that_could_not_be_written_is_written_later(
     assert stored.last_used_at is not None
 
 
+async def was_used(connection: Connection, organization: int) -> bool:
+    return (await queries.list_keys(connection, organization))[0].last_used_at is not None
+
+
 async def test_usage_is_written_once_in_a_while(
     settings: Settings,
     aiohttp_client: Any,
@@ -176,11 +180,7 @@ async def test_usage_is_written_once_in_a_while(
     monkeypatch.setattr(callers, "_USAGE_SECONDS", 0.05)
     client = await aiohttp_client(create_app(settings))
     await client.get("/api/x", headers={"Authorization": f"Bearer {api_key}"})
-
-    async def is_written() -> bool:
-        return (await queries.list_keys(connection, organization))[0].last_used_at is not None
-
-    await eventually(is_written, 10, "the last use")
+    await eventually(lambda: was_used(connection, organization), 10, "the last use")
 
 
 async def test_usage_is_written_when_the_service_stops(
@@ -212,8 +212,4 @@ async def test_writing_usage_outlives_a_failure_and_tells_of_it(
 
         await eventually(is_told, 10, "the failure")
     await connection.execute("ALTER TABLE api_keys RENAME COLUMN away TO last_used_at")
-
-    async def is_written() -> bool:
-        return (await queries.list_keys(connection, organization))[0].last_used_at is not None
-
-    await eventually(is_written, 10, "the last use")
+    await eventually(lambda: was_used(connection, organization), 10, "the last use")
