@@ -140,7 +140,7 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
             "--expires-in-days",
             type=_up_to(_MOST_DAYS, minimum=0.001),
             metavar="N",
-            help="when the new key ends (never)",
+            help="when the new key ends (never; after a rotation, after as long again)",
         )
     for command in (create, show, revoke, rotate):
         command.add_argument("--json", action="store_true", help="as JSON, for scripts")

@@ -13,6 +13,7 @@ logger = structlog.get_logger(__name__)
 
 # What we take over from a caller: short, printable, without spaces, so that a log line stays one.
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+# Characters of a path in a log line.
 _LONGEST_PATH = 200
 # Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import structlog
 from aiohttp import web
 from cachetools import TLRUCache
 
-from service import keys, postgres, queries
+from service import background, keys, postgres, queries
 from service.postgres import POOL
 from service.settings import SETTINGS, Settings
 
@@ -94,9 +93,7 @@ class Callers:
     async def keep_writing_usage(self, stopping: asyncio.Event) -> None:
         """Write usage once in a while, and when it stops."""
         while not stopping.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_USAGE_SECONDS):
-                    await stopping.wait()
+            await background.within(_USAGE_SECONDS, stopping)
             try:
                 await self.write_usage()
             except postgres.Unavailable as error:
@@ -115,6 +112,4 @@ async def context(app: web.Application) -> AsyncIterator[None]:
     writing = asyncio.create_task(callers.keep_writing_usage(stopping), name="key usage")
     yield
     stopping.set()
-    await asyncio.wait([writing], timeout=app[SETTINGS].shutdown_seconds)
-    writing.cancel()
-    await asyncio.wait([writing])
+    await background.end(writing, app[SETTINGS].shutdown_seconds)

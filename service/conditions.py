@@ -7,30 +7,14 @@ from __future__ import annotations
 
 import operator
 import re
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from service.expressions import Expression, Uses, Values, Variable
+from service.expressions import Condition, Expression, Uses, Values, Variable
 from service.filters import Value, text
 
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
-
-
-class Condition(ABC):
-    """As `expressions.Condition`; most tell nothing about which variables are there."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def holds(self, values: Values) -> bool: ...
-
-    @abstractmethod
-    def note(self, uses: Uses, sure: frozenset[str]) -> None: ...
-
-    def sure(self, *, held: bool) -> frozenset[str]:  # noqa: ARG002
-        return frozenset()
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ saves a sixth of the time that reading a template takes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -43,17 +44,25 @@ class Expression(Protocol):
         """Note its variables; those in `sure` are known to be there where this part is used."""
 
 
-class Condition(Protocol):
-    """A part that is true or false, as in `conditions`."""
+class Condition(ABC):
+    """A part that is true or false; `conditions` has them all."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def holds(self, values: Values) -> bool:
         """Whether it is true."""
 
+    @abstractmethod
     def note(self, uses: Uses, sure: frozenset[str]) -> None:
         """Note its variables, as an expression does."""
 
-    def sure(self, *, held: bool) -> frozenset[str]:
-        """Tell which variables are there for certain when it held, or when it did not."""
+    def sure(self, *, held: bool) -> frozenset[str]:  # noqa: ARG002
+        """Tell which variables are there for certain when it held, or when it did not.
+
+        Most conditions tell nothing of that.
+        """
+        return frozenset()
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ here is Jinja2, made of the allowed kinds of nodes only, and says the same there
 
 from typing import NoReturn
 
-from service.conditions import Condition, Truth
-from service.expressions import NOTHING, Choice, Constant, Expression, Sequence
+from service.conditions import Truth
+from service.expressions import NOTHING, Choice, Condition, Constant, Expression, Sequence
 from service.phrases import Phrases
 from service.tokens import Fault, TagUnreadable, TemplateUnreadable, Tokens
 

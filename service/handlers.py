@@ -13,7 +13,8 @@ async def create_campaign(request: web.Request) -> web.Response:
     validate_only = schemas.load_validate_only(request.query)
     draft = schemas.load_draft(await bodies.read(request))
     if validate_only:
-        return _json(campaigns.rehearsal(request[CALLER], draft))
+        answer = campaigns.rehearsal(request[CALLER], draft)
+        return web.json_bytes_response(answer, dumps=orjson.dumps)
     campaign = await request.app[CAMPAIGNS].create_draft(request[CALLER], draft, request[TRACE])
     return web.Response(
         status=201,
@@ -28,8 +29,4 @@ async def create_campaign(request: web.Request) -> web.Response:
 
 async def preview_template(request: web.Request) -> web.Response:
     sample = schemas.load_sample(await bodies.read(request))
-    return _json(previews.of(sample))
-
-
-def _json(answer: object) -> web.Response:
-    return web.Response(body=orjson.dumps(answer), content_type="application/json")
+    return web.json_bytes_response(previews.of(sample), dumps=orjson.dumps)

@@ -21,6 +21,8 @@ _LONGEST_ECHO = 64
 # Of ASCII, what a fragment of a URI may hold besides letters and digits (RFC 3986, 3.5).
 _FRAGMENT = "!$&'()*+,;=:@/?-._~"
 
+_TWICE = "Is given more than once."
+
 Error = dict[str, object]
 
 
@@ -61,12 +63,14 @@ def body_errors(schema: Schema, body: dict[str, Any], found: dict[str, Any]) -> 
     `found` are the messages of marshmallow; those for the entries of an object lie a level deeper.
     """
     missing = (name for name in schema.fields if name not in body)
+    repeated = _repeated(body)
     for name in (*body, *missing):
         pointer = f"#/{_escaped(name)}"
-        yield from _repetition(body, name, pointer)
+        if name in repeated:
+            yield _error(pointer, _TWICE)
         if name not in schema.fields:
             hint = did_you_mean(name, schema.fields)
-            yield {"pointer": pointer, "detail": f"Is not a known field.{hint}"}
+            yield _error(pointer, f"Is not a known field.{hint}")
         messages = found.get(name, [])
         if isinstance(messages, list):
             yield from (_error(pointer, message) for message in messages)
@@ -75,20 +79,20 @@ def body_errors(schema: Schema, body: dict[str, Any], found: dict[str, Any]) -> 
 
 
 def _entry_errors(pointer: str, value: Any, messages: dict[str, Any]) -> Iterator[Error]:
-    repeated = value.repeated if isinstance(value, RepeatedNames) else frozenset()
+    repeated = _repeated(value)
     wrong = repeated | messages.keys()
     for key in value if wrong else ():
         if key in wrong:
             inner = f"{pointer}/{_escaped(key)}"
-            yield from _repetition(value, key, inner)
+            if key in repeated:
+                yield _error(inner, _TWICE)
             of_entry = messages.get(key, {})
             for message in (*of_entry.get("key", ()), *of_entry.get("value", ())):
                 yield _error(inner, message)
 
 
-def _repetition(value: dict[str, Any], name: str, pointer: str) -> Iterator[Error]:
-    if isinstance(value, RepeatedNames) and name in value.repeated:
-        yield {"pointer": pointer, "detail": "Is given more than once."}
+def _repeated(value: Any) -> frozenset[str]:
+    return value.repeated if isinstance(value, RepeatedNames) else frozenset()
 
 
 def _error(pointer: str, message: object) -> Error:
@@ -107,7 +111,7 @@ def parameter_errors(
         if name not in known:
             detail = f"Is not a parameter of this call.{did_you_mean(name, known)}"
         elif len(values) > 1:
-            detail = "Is given more than once."
+            detail = _TWICE
         elif values[0] not in known[name]:
             detail = f"Must be {' or '.join(known[name])}."
         else:

@@ -96,15 +96,8 @@ def is_key(text: str) -> bool:
     return match is not None and _checksum(match[1]) == match[2]
 
 
-async def create(connection: Connection, grant: Grant) -> str:
-    """Make a key and store its hash; the answer is its only copy."""
-    key = generate()
-    await add(connection, grant, key)
-    return key
-
-
 async def add(connection: Connection, grant: Grant, key: str) -> Caller:
-    """Store a key that was made elsewhere; once more changes nothing.
+    """Store a key, of which this keeps the hash only; once more changes nothing.
 
     Raises:
         MalformedKey: it was not made by `generate`.

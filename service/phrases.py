@@ -6,7 +6,6 @@ from typing import NoReturn, TypeVar
 
 from service.conditions import (
     ORDERS,
-    Condition,
     Containing,
     Defined,
     Equal,
@@ -19,6 +18,7 @@ from service.conditions import (
 from service.expressions import (
     NOTHING,
     Choice,
+    Condition,
     Constant,
     Defaulted,
     Expression,

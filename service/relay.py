@@ -7,13 +7,12 @@ published, so a relay that dies frees them at once, and what was not confirmed i
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
 from aiohttp import web
 
-from service import broker, events, postgres, queries
+from service import background, broker, events, postgres, queries
 from service.postgres import POOL
 from service.settings import SETTINGS, Settings
 
@@ -86,7 +85,7 @@ class Relay:
             if not published:
                 # Spread out, so that the replicas' polls do not come all at once.
                 poll_seconds = self._settings.relay_poll_seconds * random.uniform(0.5, 1.5)
-                await _within(poll_seconds, self._woken)
+                await background.within(poll_seconds, self._woken)
 
     async def step(self, publisher: broker.Publisher) -> int:
         """Claim and publish one batch, and forget what was confirmed; answer its size.
@@ -112,7 +111,7 @@ class Relay:
         self._last_error = error
         self._enter(state)
         logger.warning("relay failed", error=error, detail=detail, failures=self._failures)
-        await _within(_retry_delay(self._failures), self._stopping)
+        await background.within(_retry_delay(self._failures), self._stopping)
 
     def _enter(self, state: str) -> None:
         if state != self._state:
@@ -144,13 +143,6 @@ def _retry_delay(failures: int) -> float:
     return longest * random.uniform(0.8, 1.2)
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Wait for an event, but not longer."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
 RELAY: web.AppKey[Relay] = web.AppKey("RELAY")
 
 
@@ -160,6 +152,4 @@ async def context(app: web.Application) -> AsyncIterator[None]:
     running = asyncio.create_task(relay.run(), name="relay")
     yield
     relay.stop()
-    await asyncio.wait([running], timeout=app[SETTINGS].shutdown_seconds)
-    running.cancel()
-    await asyncio.wait([running])
+    await background.end(running, app[SETTINGS].shutdown_seconds)

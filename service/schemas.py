@@ -72,9 +72,8 @@ def _trimmed(value: Any) -> Any:
 
 
 def _text(*checks: Callable[[str], Any], **options: Any) -> fields.String:
-    return fields.String(
-        validate=checks, error_messages={"invalid": "Must be a string."}, **options
-    )
+    messages = _MESSAGES | {"invalid": "Must be a string."}
+    return fields.String(validate=checks, error_messages=messages, **options)
 
 
 def _integer(minimum: int, maximum: int, *, required: bool = False) -> fields.Integer:
@@ -98,7 +97,9 @@ def _values(*, allow_none: bool) -> fields.Dict:
 
 
 class _BodySchema(Schema):
-    """What all bodies have in common."""
+    """What all bodies have in common: null is not given, and a `shape` comes of them."""
+
+    shape: type
 
     class Meta:
         # `body_errors` names unknown fields, with what may have been meant.
@@ -113,9 +114,16 @@ class _BodySchema(Schema):
             if value is not None or name not in self.fields or self.fields[name].required
         }
 
+    @post_load
+    def to_shape(self, values: dict[str, Any], **_: Any) -> Any:
+        """Nobody handles raw dictionaries after this."""
+        return self.shape(**values)
+
 
 class _CampaignSchema(_BodySchema):
     """`POST /api/v1/campaigns`, in the published order of its fields."""
+
+    shape = campaigns.Draft
 
     name = _text(_visible, _storable, pre_load=_trimmed, required=True)
     description = _text(
@@ -135,23 +143,15 @@ class _CampaignSchema(_BodySchema):
     max_attempts = _integer(1, MOST_ATTEMPTS)
     retry_delay_minutes = _integer(0, LONGEST_DELAY)
 
-    @post_load
-    def to_draft(self, values: dict[str, Any], **_: Any) -> campaigns.Draft:
-        """Nobody handles raw dictionaries after this."""
-        return campaigns.Draft(**values)
-
 
 class _PreviewSchema(_BodySchema):
     """`POST /api/v1/campaigns/template-preview`."""
 
+    shape = previews.Sample
+
     template = _text(_template, required=True)
     variables = _values(allow_none=True)
     fallback_values = _values(allow_none=False)
-
-    @post_load
-    def to_sample(self, values: dict[str, Any], **_: Any) -> previews.Sample:
-        """Nor here."""
-        return previews.Sample(**values)
 
 
 _CAMPAIGN = _CampaignSchema()

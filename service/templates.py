@@ -4,7 +4,6 @@ Services that send the messages call the same code: `parse(source).render(contac
 The language is described in `docs/templates.md`.
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,9 +24,6 @@ LARGEST_NUMBER = 2**53 - 1
 
 # Characters of one rendering, a bound by the limits above: `ΐ` in capitals is three characters.
 LONGEST_RENDERING = 3 * (LONGEST_SOURCE + LONGEST_VALUE * MOST_TAGS)
-
-# Control characters are not said, so they make no value.
-_BLANK = re.compile(rf"(?:\s|{CONTROL_CHARACTERS.pattern})*")
 
 
 class TemplateError(Exception):
@@ -82,8 +78,13 @@ class Template:
         return {
             name: value
             for name, value in given
-            if value is not None and not (isinstance(value, str) and _BLANK.fullmatch(value))
+            if value is not None and not (isinstance(value, str) and _is_blank(value))
         }
+
+
+def _is_blank(value: str) -> bool:
+    """Whether nothing of it would be said, not even its control characters."""
+    return not CONTROL_CHARACTERS.sub("", value).strip()
 
 
 def refusal(value: object) -> str | None:

@@ -161,7 +161,14 @@ def organization() -> int:
 
 @pytest.fixture
 async def api_key(connection: postgres.Connection, organization: int) -> str:
-    return await keys.create(connection, keys.Grant(organization, "test"))
+    return await create_key(connection, keys.Grant(organization, "test"))
+
+
+async def create_key(connection: postgres.Connection, grant: keys.Grant) -> str:
+    """A new key that opens the API."""
+    key = keys.generate()
+    await keys.add(connection, grant, key)
+    return key
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from dev.processes import steady_port
 from service import keys, postgres
 from service.settings import Settings
-from tests.conftest import NOWHERE, a_database
+from tests.conftest import NOWHERE, a_database, create_key
 from tests.processes import Service
 
 
@@ -94,16 +94,16 @@ def target(
     with a_database(f"hostile_{worker}", template_database) as url:
         settings = Settings(database_url=url, amqp_url=NOWHERE, http_body_timeout_seconds=2)
 
-        async def create_key() -> str:
+        async def authorize() -> str:
             async with postgres.connect(settings) as connection:
-                return await keys.create(connection, keys.Grant(1, "hostile"))
+                return await create_key(connection, keys.Grant(1, "hostile"))
 
         folder = tmp_path_factory.mktemp("hostile")
         service = Service(settings, steady_port(folder / "port"), log=folder / "log")
         try:
             service.wait()
             address = urlsplit(service.url).netloc
-            api_key = asyncio.run(create_key())
+            api_key = asyncio.run(authorize())
             yield Target(settings, address, api_key, folder / "log", service.process_id)
         finally:
             service.kill()

@@ -8,7 +8,7 @@ import pytest
 
 from service import keys, postgres
 from service.postgres import Connection
-from tests.conftest import Client
+from tests.conftest import Client, create_key
 from tests.test_create import EXAMPLE
 
 
@@ -152,7 +152,7 @@ async def test_a_key_without_the_scope_is_told_which_is_missing(
     client: Client, connection: Connection, path: str, scope: str
 ) -> None:
     scopes = frozenset(keys.SCOPES) - {scope}
-    key = await keys.create(connection, keys.Grant(1, "narrow", scopes))
+    key = await create_key(connection, keys.Grant(1, "narrow", scopes))
     response = await client.post(path, data=b"{", headers={"Authorization": f"Bearer {key}"})
     document = await response.json()
     assert response.status == 403
@@ -161,7 +161,7 @@ async def test_a_key_without_the_scope_is_told_which_is_missing(
 
 
 async def test_every_call_of_the_api_needs_a_scope(client: Client, connection: Connection) -> None:
-    key = await keys.create(connection, keys.Grant(1, "none", frozenset()))
+    key = await create_key(connection, keys.Grant(1, "none", frozenset()))
     assert client.app is not None
     for resource in client.app.router.resources():
         if resource.canonical.startswith("/api/"):

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.callers import Callers
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client
+from tests.conftest import Client, create_key
 from tests.consumers import eventually
 
 
@@ -103,7 +103,7 @@ async def test_a_key_that_expires_while_it_is_remembered_is_refused_at_once(
     pool: postgres.Pool, settings: Settings, connection: Connection
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    key = await keys.create(connection, keys.Grant(7, "a", expires_at=soon))
+    key = await create_key(connection, keys.Grant(7, "a", expires_at=soon))
     found = Callers(pool, settings)
     assert await found.find(key) is not None
 
@@ -169,17 +169,22 @@ async def was_used(connection: Connection, organization: int) -> bool:
     return (await queries.list_keys(connection, organization))[0].last_used_at is not None
 
 
-async def test_usage_is_written_once_in_a_while(
-    settings: Settings,
-    aiohttp_client: Any,
-    connection: Connection,
-    organization: int,
-    api_key: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+async def used_client(
+    settings: Settings, aiohttp_client: Any, api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> Client:
+    """A client of a service that writes usage down all the time."""
     monkeypatch.setattr(callers, "_USAGE_SECONDS", 0.05)
-    client = await aiohttp_client(create_app(settings))
-    await client.get("/api/x", headers={"Authorization": f"Bearer {api_key}"})
+    client: Client = await aiohttp_client(
+        create_app(settings), headers={"Authorization": f"Bearer {api_key}"}
+    )
+    return client
+
+
+async def test_usage_is_written_once_in_a_while(
+    used_client: Client, connection: Connection, organization: int
+) -> None:
+    await used_client.get("/api/x")
     await eventually(lambda: was_used(connection, organization), 10, "the last use")
 
 
@@ -194,18 +199,11 @@ async def test_usage_is_written_when_the_service_stops(
 
 
 async def test_writing_usage_outlives_a_failure_and_tells_of_it(
-    settings: Settings,
-    aiohttp_client: Any,
-    connection: Connection,
-    organization: int,
-    api_key: str,
-    monkeypatch: pytest.MonkeyPatch,
+    used_client: Client, connection: Connection, organization: int
 ) -> None:
-    monkeypatch.setattr(callers, "_USAGE_SECONDS", 0.05)
     await connection.execute("ALTER TABLE api_keys RENAME COLUMN last_used_at TO away")
-    client = await aiohttp_client(create_app(settings))
     with structlog.testing.capture_logs() as logged:
-        await client.get("/api/x", headers={"Authorization": f"Bearer {api_key}"})
+        await used_client.get("/api/x")
 
         def is_told() -> bool:
             return any(entry["event"] == "key usage not written" for entry in logged)

@@ -7,6 +7,7 @@ import pytest
 
 from service import keys, queries
 from service.postgres import Connection
+from tests.conftest import create_key
 
 
 def test_a_key_can_be_found_by_a_pattern_and_no_two_are_the_same() -> None:
@@ -36,7 +37,7 @@ async def test_a_key_is_stored_with_what_it_is_for_and_without_itself(
 ) -> None:
     expires_at = datetime.now(UTC) + timedelta(days=1)
     grant = keys.Grant(7, "billing", frozenset({"campaigns:read"}), expires_at)
-    key = await keys.create(connection, grant)
+    key = await create_key(connection, grant)
     [stored] = await queries.list_keys(connection, 7)
     assert (stored.name, stored.scopes, stored.expires_at) == (
         "billing",
@@ -48,12 +49,12 @@ async def test_a_key_is_stored_with_what_it_is_for_and_without_itself(
 
 
 async def test_keys_of_another_organization_are_not_listed(connection: Connection) -> None:
-    await keys.create(connection, keys.Grant(7, "a"))
+    await create_key(connection, keys.Grant(7, "a"))
     assert await queries.list_keys(connection, 8) == []
 
 
 async def test_a_revoked_key_is_nobodys(connection: Connection) -> None:
-    key = await keys.create(connection, keys.Grant(7, "a"))
+    key = await create_key(connection, keys.Grant(7, "a"))
     [stored] = await queries.list_keys(connection, 7)
     await keys.revoke(connection, 7, stored.id)
     assert await queries.find_key(connection, keys.sha256(key)) is None
@@ -63,7 +64,7 @@ async def test_a_revoked_key_is_nobodys(connection: Connection) -> None:
 async def test_a_key_that_is_not_there_cannot_be_revoked_or_rotated(
     connection: Connection, organization_id: int
 ) -> None:
-    await keys.create(connection, keys.Grant(7, "a"))
+    await create_key(connection, keys.Grant(7, "a"))
     [stored] = await queries.list_keys(connection, 7)
     if organization_id == 7:
         await keys.revoke(connection, 7, stored.id)
@@ -77,7 +78,7 @@ async def test_a_rotated_key_and_its_successor_are_both_valid_for_a_while(
     connection: Connection,
 ) -> None:
     scopes = frozenset({"campaigns:read"})
-    old = await keys.create(connection, keys.Grant(7, "billing", scopes))
+    old = await create_key(connection, keys.Grant(7, "billing", scopes))
     [stored] = await queries.list_keys(connection, 7)
     new, _ = await keys.rotate(connection, 7, stored.id, timedelta(hours=1), None)
     callers = [await queries.find_key(connection, keys.sha256(key)) for key in (old, new)]
@@ -93,14 +94,14 @@ async def test_a_rotation_does_not_lengthen_the_life_of_the_old_key(
     connection: Connection,
 ) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=5)
-    await keys.create(connection, keys.Grant(7, "a", expires_at=soon))
+    await create_key(connection, keys.Grant(7, "a", expires_at=soon))
     [stored] = await queries.list_keys(connection, 7)
     await keys.rotate(connection, 7, stored.id, timedelta(hours=1), None)
     assert (await queries.list_keys(connection, 7))[0].expires_at == soon
 
 
 async def test_a_key_that_ends_at_once_leaves_its_successor_only(connection: Connection) -> None:
-    old = await keys.create(connection, keys.Grant(7, "a"))
+    old = await create_key(connection, keys.Grant(7, "a"))
     [stored] = await queries.list_keys(connection, 7)
     await keys.rotate(connection, 7, stored.id, timedelta(0), None)
     assert await queries.find_key(connection, keys.sha256(old)) is None
@@ -110,7 +111,7 @@ async def test_a_key_that_ends_is_rotated_to_one_that_lives_as_long(
     connection: Connection,
 ) -> None:
     month = datetime.now(UTC) + timedelta(days=30)
-    await keys.create(connection, keys.Grant(7, "a", expires_at=month))
+    await create_key(connection, keys.Grant(7, "a", expires_at=month))
     [stored] = await queries.list_keys(connection, 7)
     _, successor = await keys.rotate(connection, 7, stored.id, timedelta(hours=1), None)
     assert successor.expires_at is not None
@@ -118,7 +119,7 @@ async def test_a_key_that_ends_is_rotated_to_one_that_lives_as_long(
 
 
 async def test_an_expired_key_cannot_be_revoked(connection: Connection) -> None:
-    await keys.create(connection, keys.Grant(7, "a"))
+    await create_key(connection, keys.Grant(7, "a"))
     [stored] = await queries.list_keys(connection, 7)
     await connection.execute("UPDATE api_keys SET expires_at = now()")
     with pytest.raises(keys.NoSuchKey):
@@ -137,7 +138,7 @@ async def test_an_expired_key_cannot_be_revoked(connection: Connection) -> None:
 async def test_a_key_is_not_stored_a_second_time_for_something_else(
     connection: Connection, grant: keys.Grant
 ) -> None:
-    key = await keys.create(connection, keys.Grant(7, "a"))
+    key = await create_key(connection, keys.Grant(7, "a"))
     with pytest.raises(keys.KeyTaken):
         await keys.add(connection, grant, key)
     assert len(await queries.list_keys(connection, 7)) == 1

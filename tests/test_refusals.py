@@ -253,3 +253,13 @@ async def test_a_crash_tells_the_log_all_and_the_caller_nothing(
     assert json.loads(text)["request_id"] == response.headers["X-Request-ID"]
     [entry] = [entry for entry in logged if entry["log_level"] == "error"]
     assert (entry["event"], entry["path"], entry["exc_info"]) == ("request failed", "/crash", True)
+
+
+async def test_what_is_missing_is_told_in_the_same_words_for_every_field(client: Client) -> None:
+    response = await client.post("/api/v1/campaigns", json={"campaign_type": None})
+    errors = (await response.json())["errors"]
+    assert {error["pointer"]: error["detail"] for error in errors} == {
+        "#/campaign_type": "Must not be null.",
+        "#/name": "Is required.",
+        "#/assistant_id": "Is required.",
+    }
