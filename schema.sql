@@ -93,4 +93,36 @@ COMMENT ON COLUMN outbox.body IS 'The whole event as it is published, byte for b
 COMMENT ON COLUMN outbox.attempts IS 'How often the broker returned or refused it; an attempt whose outcome is unknown does not count.';
 
 
+-- Two roles that may do what their statements in queries.sql do, and nothing else. They belong to
+-- all databases of the server; an owner who may not create roles goes on without them.
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY ['campaigns_service', 'campaigns_relay'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL; -- The migration of another database was quicker.
+            END;
+        END IF;
+    END LOOP;
+
+    REVOKE ALL ON schema_revisions, api_keys, campaigns, outbox FROM campaigns_service, campaigns_relay;
+    REVOKE ALL ON SEQUENCE campaign_ids FROM campaigns_service, campaigns_relay;
+
+    GRANT SELECT (revision) ON schema_revisions TO campaigns_service;
+    GRANT SELECT (organization_id, id, sha256, scopes, expires_at, revoked_at, last_used_at) ON api_keys TO campaigns_service;
+    GRANT UPDATE (last_used_at) ON api_keys TO campaigns_service;
+    GRANT USAGE ON SEQUENCE campaign_ids TO campaigns_service;
+    GRANT INSERT, SELECT (organization_id, id, version, created_at) ON campaigns TO campaigns_service;
+    GRANT INSERT ON outbox TO campaigns_service;
+
+    GRANT SELECT, DELETE, UPDATE (next_attempt_at, attempts, last_error) ON outbox TO campaigns_relay;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'the roles campaigns_service and campaigns_relay are not there, and this user may not create them: the service needs the login of the owner of its tables';
+END $$;
+
+
 INSERT INTO schema_revisions (revision) VALUES (2) ON CONFLICT DO NOTHING;

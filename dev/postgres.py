@@ -1,5 +1,6 @@
 """A private PostgreSQL: real, on a free port of the loopback address, gone when we are."""
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -10,11 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import asyncpg
+
 from dev.console import Failure, say
 from dev.folders import is_too_long, secret, server_folder
 from dev.processes import Child, die_with_us, steady_port, unprivileged_user
 
-_ROLE = "campaigns"
+_OWNER = "campaigns"
 _DATABASE = "campaigns"
 
 
@@ -48,9 +51,9 @@ class Postgres:
             user=self._user,
             keep_open=self._keep_open,
         )
-        self.url = f"postgresql://{_ROLE}:{self._password}@127.0.0.1:{port}/{_DATABASE}"
         # Whatever PGSSLMODE says: nothing leaves this machine.
-        self.url += "?sslmode=disable"
+        self._place = f"127.0.0.1:{port}/{_DATABASE}?sslmode=disable"
+        self.url = self._url(_OWNER, self._password)
 
     def wait(self) -> None:
         """Return when the server takes connections.
@@ -59,6 +62,21 @@ class Postgres:
             Failure: it does not start; with the end of its log.
         """
         self.child.wait_until(self._is_ready, seconds=60)
+
+    def let_in(self, role: str) -> str:
+        """Give a role of schema.sql a password, and answer the URL that it logs in with."""
+        password = secret(self.folder / f"password-of-{role}")
+
+        async def alter() -> None:
+            connection = await asyncpg.connect(self.url, timeout=10)
+            await connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD '{password}'", timeout=10)
+            await connection.close(timeout=10)
+
+        asyncio.run(alter())
+        return self._url(role, password)
+
+    def _url(self, role: str, password: str) -> str:
+        return f"postgresql://{role}:{password}@{self._place}"
 
     def _is_ready(self) -> bool:
         try:
@@ -80,7 +98,7 @@ class Postgres:
                 os.chown(unfinished, self._user.uid, self._user.gid)
                 os.chown(password.name, self._user.uid, self._user.gid)
             self._do(
-                [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", _ROLE]
+                [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", _OWNER]
                 + ["--auth=scram-sha-256", f"--pwfile={password.name}"]
                 + ["--encoding=UTF8", "--locale=C", "--no-instructions"]
             )

@@ -103,7 +103,7 @@ class _Server:
         print(addresses.banner(self._state), flush=True)
 
     def _prepare(self, stack: Stack) -> None:
-        self._service_environment = {
+        self._owner_environment = {
             **self._environment,
             "HTTP_HOST": self._host,
             "HTTP_PORT": self._port,
@@ -115,12 +115,13 @@ class _Server:
         self._key = _development_key(self._environment.get("API_KEY"), self._state / "api-key")
         options = ["--organization", _ORGANIZATION, "--name", "development", "--from-stdin"]
         self._campaigns("keys", "create", *options, text=self._key)
+        self._service_environment = self._owner_environment | stack.logins()
 
     def _campaigns(self, *arguments: str, text: str = "") -> None:
         done = subprocess.run(
             [*SERVICE, *arguments],
             input=text,
-            env=self._service_environment,
+            env=self._owner_environment,
             capture_output=True,
             text=True,
         )

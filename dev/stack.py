@@ -12,6 +12,8 @@ from dev.console import Failure, say
 from dev.postgres import Postgres
 from dev.rabbitmq import RabbitMQ
 
+_LOGINS = {"DATABASE_URL": "campaigns_service", "RELAY_DATABASE_URL": "campaigns_relay"}
+
 
 class Stack:
     """PostgreSQL and RabbitMQ for one state folder, which is ours while the context lasts.
@@ -52,6 +54,18 @@ class Stack:
             if isinstance(server, kind):
                 server.wait()
                 say(f"{server.child.name} is ready, its files are in {server.folder}")
+
+    def logins(self) -> dict[str, str]:
+        """Settings for a service that may do no more than it must; a given server keeps its login.
+
+        The roles are those of schema.sql, so they are there when it is applied.
+        """
+        return {
+            name: server.let_in(role)
+            for server in self._servers
+            if isinstance(server, Postgres)
+            for name, role in _LOGINS.items()
+        }
 
     def check(self) -> None:
         """Look whether all servers still run.

@@ -39,9 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"PostgreSQL cannot be used, check DATABASE_URL: {error}")
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         return _failed("the database has no schema, or an old one: run 'campaigns migrate' first")
+    except asyncpg.InsufficientPrivilegeError as error:
+        return _failed(f"{_refusal(error)}; this needs the DATABASE_URL of the tables' owner")
     except asyncpg.PostgresError as error:
-        # Only its first line: the details may quote what was to be stored.
-        return _failed(f"PostgreSQL refuses: {error.args[0].splitlines()[0]}")
+        return _failed(_refusal(error))
     except BrokenPipeError:
         # Whoever read our output has enough; Python must not try to flush the rest of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failure as error:
         return _failed(str(error))
     return 0
+
+
+def _refusal(error: asyncpg.PostgresError) -> str:
+    # Only its first line: the details may quote what was to be stored.
+    return f"PostgreSQL refuses: {error.args[0].splitlines()[0]}"
 
 
 def _failed(sentence: str) -> int:

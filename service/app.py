@@ -51,7 +51,5 @@ def _post(path: str, scope: str, handler: Handler) -> web.RouteDef:
 
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
-    app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        app[postgres.POOL], app[SETTINGS].database_timeout_seconds, app[relay.RELAY].wake
-    )
+    app[campaigns.CAMPAIGNS] = campaigns.Campaigns(app[postgres.POOL], app[relay.RELAY].wake)
     yield

@@ -35,7 +35,6 @@ class Callers:
 
     def __init__(self, pool: postgres.Pool, settings: Settings) -> None:
         self._pool = pool
-        self._timeout_seconds = settings.database_timeout_seconds
         self._answers: TLRUCache[bytes, _Answer] = TLRUCache(
             _REMEMBERED,
             ttu=lambda _hashed, answer, _now: answer.asked_at + settings.key_cache_seconds,
@@ -69,7 +68,7 @@ class Callers:
 
     async def _look_up(self, hashed: bytes) -> _Answer:
         asked_at = time.monotonic()
-        async with postgres.acquire(self._pool, self._timeout_seconds) as connection:
+        async with self._pool.acquire() as connection:
             answer = _Answer(asked_at, await queries.find_key(connection, hashed))
         self._answers[hashed] = answer
         return answer
@@ -84,7 +83,7 @@ class Callers:
             return
         used, self._used = self._used, {}
         try:
-            async with postgres.acquire(self._pool, self._timeout_seconds) as connection:
+            async with self._pool.acquire() as connection:
                 await queries.note_key_usage(connection, used)
         except BaseException:
             self._used = used | self._used

@@ -87,11 +87,8 @@ class Campaign:
 class Campaigns:
     """The use cases of a campaign, each in one transaction that is over when the call returns."""
 
-    def __init__(
-        self, pool: postgres.Pool, timeout_seconds: float, wake_relay: Callable[[], None]
-    ) -> None:
+    def __init__(self, pool: postgres.Pool, wake_relay: Callable[[], None]) -> None:
         self._pool = pool
-        self._timeout_seconds = timeout_seconds
         self._wake_relay = wake_relay
         self._reserved_ids: deque[int] = deque()
 
@@ -102,7 +99,7 @@ class Campaigns:
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
         variables = draft.template_variables()
-        async with postgres.acquire(self._pool, self._timeout_seconds) as connection:
+        async with self._pool.acquire() as connection:
             campaign = _new(await self._next_id(connection), caller, draft)
             event = events.created(campaign, variables, trace)
             await queries.create_draft(connection, campaign, event)

@@ -7,7 +7,6 @@ from aiohttp import web
 from service import postgres, queries
 from service.postgres import POOL, SCHEMA_REVISION
 from service.relay import RELAY
-from service.settings import SETTINGS
 
 
 async def healthz(_request: web.Request) -> web.Response:
@@ -29,15 +28,15 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def _database_problem(app: web.Application) -> str | None:
     try:
-        async with postgres.acquire(
-            app[POOL], app[SETTINGS].database_timeout_seconds
-        ) as connection:
+        async with app[POOL].acquire() as connection:
             revision = await queries.schema_revision(connection)
     except postgres.Unavailable as error:
         # The cause's text may name hosts and users; whoever may read those finds them in the log.
         return f"cannot be used ({type(error.__cause__).__name__})"
     except asyncpg.UndefinedTableError:
         revision = None
+    except asyncpg.InsufficientPrivilegeError:
+        return "its tables are closed to this login: make it a member of campaigns_service"
     if revision is None or revision < SCHEMA_REVISION:
         return (
             f"its schema has revision {revision or 'none'}, {SCHEMA_REVISION} is needed: "

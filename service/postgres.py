@@ -5,20 +5,20 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias
 
 import asyncpg
+import structlog
 from aiohttp import web
 
 import service
 from service.settings import SETTINGS, Settings
 
+logger = structlog.get_logger(__name__)
+
 # Written by the last statement of schema.sql.
 SCHEMA_REVISION = 2
 
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 )
-
-POOL: web.AppKey[Pool] = web.AppKey("POOL")
 
 # Any number that no other program on this database takes for its own lock.
 _MIGRATION_LOCK = 5_201_914_776
@@ -43,36 +43,53 @@ class Unavailable(Exception):
     """PostgreSQL did not answer in time, or will not do what is asked of it now."""
 
 
+class Pool:
+    """Connections of one login, lent for a transaction each; every wait has a deadline."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", timeout_seconds: float) -> None:
+        self._pool = pool
+        self._timeout_seconds = timeout_seconds
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Borrow a connection.
+
+        Raises:
+            Unavailable: there is none in time, or it broke while it was used.
+        """
+        with _translated_errors():
+            async with self._pool.acquire(timeout=self._timeout_seconds) as connection:
+                yield connection
+
+
+POOL: web.AppKey[Pool] = web.AppKey("POOL")
+
+
 async def context(app: web.Application) -> AsyncIterator[None]:
-    """Keep the pool of `app` open; a database that is away does not stop the start."""
+    """Keep the pool for the requests of `app` open."""
     settings = app[SETTINGS]
+    async with pool(settings.database_url, settings.database_pool_size, settings) as opened:
+        app[POOL] = opened
+        yield
+
+
+@asynccontextmanager
+async def pool(url: str, size: int, settings: Settings) -> AsyncIterator[Pool]:
+    """Keep a pool open; a database that is away does not stop the start."""
     async with asyncpg.create_pool(
-        settings.database_url,
+        url,
         min_size=0,
-        max_size=settings.database_pool_size,
+        max_size=size,
         timeout=settings.database_timeout_seconds,
         command_timeout=settings.database_timeout_seconds,
         reset=_keep_session,
         server_settings={"application_name": "campaigns"},
-    ) as pool:
-        app[POOL] = pool
-        yield
+    ) as opened:
+        yield Pool(opened, settings.database_timeout_seconds)
 
 
 async def _keep_session(_connection: Connection) -> None:
     """Save the reset query, a round trip a request: no statement here changes its session."""
-
-
-@asynccontextmanager
-async def acquire(pool: Pool, timeout_seconds: float) -> AsyncIterator[Connection]:
-    """Borrow a connection.
-
-    Raises:
-        Unavailable: there is none within `timeout_seconds`, or it broke while it was used.
-    """
-    with _translated_errors():
-        async with pool.acquire(timeout=timeout_seconds) as connection:
-            yield connection
 
 
 @asynccontextmanager
@@ -106,8 +123,14 @@ def _translated_errors() -> Iterator[None]:
 async def migrate(connection: Connection) -> None:
     """Apply schema.sql; whoever comes second waits, and then changes nothing."""
     schema = (service.HOME / "schema.sql").read_text()
+    connection.add_log_listener(_tell)
     async with connection.transaction():
         await connection.execute(
             "SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=_MIGRATION_SECONDS
         )
         await connection.execute(schema, timeout=_MIGRATION_SECONDS)
+
+
+def _tell(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
+    if message.severity_en == "WARNING":
+        logger.warning(message.message)

@@ -13,7 +13,6 @@ import structlog
 from aiohttp import web
 
 from service import background, broker, events, postgres, queries
-from service.postgres import POOL
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
@@ -21,6 +20,9 @@ logger = structlog.get_logger(__name__)
 # Seconds between two attempts to reach the broker, doubled after each failure in a row.
 _FIRST_RETRY = 0.25
 _LAST_RETRY = 5.0
+
+# One batch is under way at a time.
+_CONNECTIONS = 1
 
 
 class Relay:
@@ -93,11 +95,7 @@ class Relay:
         Raises:
             postgres.Unavailable: what was published may be published again.
         """
-        timeout_seconds = self._settings.database_timeout_seconds
-        async with (
-            postgres.acquire(self._pool, timeout_seconds) as connection,
-            connection.transaction(),
-        ):
+        async with self._pool.acquire() as connection, connection.transaction():
             batch = await queries.claim_events(connection, self._settings.relay_batch_size)
             outcomes = await asyncio.gather(
                 *(publisher.publish(event) for event in batch), return_exceptions=True
@@ -147,9 +145,15 @@ RELAY: web.AppKey[Relay] = web.AppKey("RELAY")
 
 
 async def context(app: web.Application) -> AsyncIterator[None]:
-    """Run the relay of `app`; on the way out it may finish its batch."""
-    relay = app[RELAY] = Relay(app[POOL], app[SETTINGS])
-    running = asyncio.create_task(relay.run(), name="relay")
-    yield
-    relay.stop()
-    await background.end(running, app[SETTINGS].shutdown_seconds)
+    """Run the relay of `app`; on the way out it may finish its batch.
+
+    It has a login of its own, which sees the outbox only, and a connection that no request takes.
+    """
+    settings = app[SETTINGS]
+    url = settings.relay_database_url or settings.database_url
+    async with postgres.pool(url, _CONNECTIONS, settings) as pool:
+        relay = app[RELAY] = Relay(pool, settings)
+        running = asyncio.create_task(relay.run(), name="relay")
+        yield
+        relay.stop()
+        await background.end(running, settings.shutdown_seconds)

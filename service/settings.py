@@ -30,6 +30,7 @@ class Settings:
     database_url: str = field(default="postgresql://localhost/campaigns", repr=False)
     database_pool_size: int = 10
     database_timeout_seconds: float = 5.0
+    relay_database_url: str = field(default="", repr=False)
     key_cache_seconds: float = 5.0
     amqp_url: str = field(default="amqp://localhost/", repr=False)
     amqp_timeout_seconds: float = 10.0
@@ -59,8 +60,10 @@ class _Integer(typed.Integer):
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d{1,5})?")
 
 
-def _url(*schemes: str, example: str) -> typed.String:
+def _url(*schemes: str, example: str, optional: bool = False) -> typed.String:
     def check(value: str) -> None:
+        if optional and not value:
+            return
         scheme, _, rest = value.partition("://")
         # Several hosts stand for a primary and its standbys. Whatever follows an "@" or a "/" that
         # should have been encoded looks like a bad host, and is not repeated to the log.
@@ -70,6 +73,11 @@ def _url(*schemes: str, example: str) -> typed.String:
             raise ValidationError(f"Must be a URL like {example}, its password percent-encoded.")
 
     return typed.String(validate=check)
+
+
+def _database_url(*, optional: bool = False) -> typed.String:
+    example = "postgresql://user:password@host:5432/database"
+    return _url("postgresql", "postgres", example=example, optional=optional)
 
 
 def _seconds() -> typed.Float:
@@ -83,9 +91,8 @@ class _SettingsSchema(Schema):
     http_host = typed.String(validate=validate.Length(min=1))
     http_port = _Integer(validate=validate.Range(1, 65535))
     http_body_timeout_seconds = _seconds()
-    database_url = _url(
-        "postgresql", "postgres", example="postgresql://user:password@host:5432/database"
-    )
+    database_url = _database_url()
+    relay_database_url = _database_url(optional=True)
     database_pool_size = _Integer(validate=validate.Range(2, 1000))
     database_timeout_seconds = _seconds()
     key_cache_seconds = typed.Float(validate=validate.Range(0, 60, min_inclusive=False))

@@ -33,6 +33,7 @@ from service.settings import Settings
 pytest_plugins = ["tests.consumers", "tests.processes", "tests.runs", "tests.targets"]
 
 Client = TestClient[web.Request, web.Application]
+Start = Callable[..., Awaitable[Client]]
 
 # Nobody listens there, so a service that is given it stores events and publishes none.
 NOWHERE = "amqp://nobody@127.0.0.1:1/"
@@ -73,6 +74,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     stack.wait_for(RabbitMQ)
     os.environ["TEST_STATE"] = str(state)
     os.environ["TEST_DATABASE_URL"] = stack.database_url
+    asyncio.run(_migrate(stack.database_url))
+    for name, url in stack.logins().items():
+        os.environ[f"TEST_SERVICE_{name}"] = url
 
 
 def pytest_sessionfinish() -> None:
@@ -100,13 +104,13 @@ def template_database(worker: str) -> str:
     """The name of a database with our schema, to be cloned."""
     name = f"template_{worker}"
     asyncio.run(_administer(f"CREATE DATABASE {name}"))
-
-    async def migrate() -> None:
-        async with postgres.connect(Settings(database_url=_url_of(name))) as connection:
-            await postgres.migrate(connection)
-
-    asyncio.run(migrate())
+    asyncio.run(_migrate(_url_of(name)))
     return name
+
+
+async def _migrate(database_url: str) -> None:
+    async with postgres.connect(Settings(database_url=database_url)) as connection:
+        await postgres.migrate(connection)
 
 
 _numbers = itertools.count()
@@ -114,7 +118,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 async def database_url(worker: str, template_database: str) -> AsyncIterator[str]:
-    """An empty database with our schema."""
+    """An empty database with our schema, as its owner sees it."""
     name = f"test_{worker}_{next(_numbers)}"
     await _administer(f"CREATE DATABASE {name} TEMPLATE {template_database}")
     yield _url_of(name)
@@ -137,19 +141,35 @@ async def _administer(statement: str) -> None:
         await connection.close()
 
 
-def _url_of(database: str) -> str:
-    return urlsplit(os.environ["TEST_DATABASE_URL"])._replace(path=f"/{database}").geturl()
+def _url_of(database: str, login: str = "TEST_DATABASE_URL") -> str:
+    return urlsplit(os.environ[login])._replace(path=f"/{database}").geturl()
+
+
+def least_privileged(database_url: str, amqp_url: str) -> Settings:
+    """Settings of a service that may do no more on this database than it must."""
+    database = urlsplit(database_url).path.removeprefix("/")
+    return Settings(
+        database_url=_url_of(database, "TEST_SERVICE_DATABASE_URL"),
+        relay_database_url=_url_of(database, "TEST_SERVICE_RELAY_DATABASE_URL"),
+        amqp_url=amqp_url,
+    )
 
 
 @pytest.fixture
 def settings(database_url: str, amqp_url: str) -> Settings:
-    return Settings(database_url=database_url, amqp_url=amqp_url, relay_poll_seconds=0.05)
+    return replace(least_privileged(database_url, amqp_url), relay_poll_seconds=0.05)
 
 
 @pytest.fixture
-async def connection(settings: Settings) -> AsyncIterator[postgres.Connection]:
+def owner(settings: Settings, database_url: str) -> Settings:
+    """What the commands of an owner run with."""
+    return replace(settings, database_url=database_url)
+
+
+@pytest.fixture
+async def connection(owner: Settings) -> AsyncIterator[postgres.Connection]:
     """A connection to look behind the service with."""
-    async with postgres.connect(settings) as opened:
+    async with postgres.connect(owner) as opened:
         yield opened
 
 
@@ -172,9 +192,7 @@ async def create_key(connection: postgres.Connection, grant: keys.Grant) -> str:
 
 
 @pytest.fixture
-async def client(
-    settings: Settings, api_key: str, aiohttp_client: Callable[..., Awaitable[Client]]
-) -> Client:
+async def client(settings: Settings, api_key: str, aiohttp_client: Start) -> Client:
     """A client with a valid key, of a service that runs in this process."""
     return await aiohttp_client(
         create_app(settings), headers={"Authorization": f"Bearer {api_key}"}
@@ -182,9 +200,7 @@ async def client(
 
 
 @pytest.fixture
-async def idle_client(
-    settings: Settings, api_key: str, aiohttp_client: Callable[..., Awaitable[Client]]
-) -> Client:
+async def idle_client(settings: Settings, api_key: str, aiohttp_client: Start) -> Client:
     """A client of a service whose relay cannot publish, so that a test can step one itself."""
     return await aiohttp_client(
         create_app(replace(settings, amqp_url=NOWHERE)),
@@ -230,9 +246,9 @@ async def insert_event(
 
 
 def relay_of(client: Client, settings: Settings) -> relay.Relay:
-    """A relay for a test to step or run, on the database of this client's service."""
+    """A relay for a test to step or run, with the login of this client's service."""
     assert client.app is not None
-    return relay.Relay(client.app[postgres.POOL], settings)
+    return relay.Relay(client.app[relay.RELAY]._pool, settings)
 
 
 async def somebody_waits_for_a_lock(connection: postgres.Connection) -> bool:

@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ import pytest
 from dev.processes import steady_port
 from service import keys, postgres
 from service.settings import Settings
-from tests.conftest import NOWHERE, a_database, create_key
+from tests.conftest import NOWHERE, a_database, create_key, least_privileged
 from tests.processes import Service
 
 
@@ -33,7 +33,7 @@ class Answer:
 class Target:
     """A service of its own process, whose relay cannot publish: an event would stay and be seen."""
 
-    settings: Settings
+    owner: Settings
     address: str
     api_key: str
     log: Path
@@ -43,7 +43,7 @@ class Target:
         """A campaign as the database has it."""
 
         async def fetch() -> asyncpg.Record | None:
-            async with postgres.connect(self.settings) as connection:
+            async with postgres.connect(self.owner) as connection:
                 return await connection.fetchrow(
                     "SELECT * FROM campaigns WHERE id = $1", campaign_id
                 )
@@ -92,10 +92,11 @@ def target(
     worker: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
     with a_database(f"hostile_{worker}", template_database) as url:
-        settings = Settings(database_url=url, amqp_url=NOWHERE, http_body_timeout_seconds=2)
+        settings = replace(least_privileged(url, NOWHERE), http_body_timeout_seconds=2)
+        owner = replace(settings, database_url=url)
 
         async def authorize() -> str:
-            async with postgres.connect(settings) as connection:
+            async with postgres.connect(owner) as connection:
                 return await create_key(connection, keys.Grant(1, "hostile"))
 
         folder = tmp_path_factory.mktemp("hostile")
@@ -104,6 +105,6 @@ def target(
             service.wait()
             address = urlsplit(service.url).netloc
             api_key = asyncio.run(authorize())
-            yield Target(settings, address, api_key, folder / "log", service.process_id)
+            yield Target(owner, address, api_key, folder / "log", service.process_id)
         finally:
             service.kill()

@@ -133,7 +133,7 @@ async def test_a_mistyped_key_is_told_as_such_without_a_look_up(
 ) -> None:
     # Nobody could look anything up.
     assert client.app is not None
-    await client.app[postgres.POOL].close()
+    await client.app[postgres.POOL]._pool.close()
     headers = {"Authorization": f"Bearer {change(api_key)}"}
     response = await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
     assert response.status == 401, reason

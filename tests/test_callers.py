@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 import structlog
 
@@ -154,8 +153,7 @@ async def test_a_use_that_could_not_be_written_is_written_later(
 ) -> None:
     found = Callers(pool, settings)
     await found.find(api_key)
-    nowhere = "postgresql://nobody@127.0.0.1:1/d"
-    async with asyncpg.create_pool(nowhere, min_size=0) as unreachable:
+    async with postgres.pool("postgresql://nobody@127.0.0.1:1/d", 1, settings) as unreachable:
         found._pool = unreachable
         with pytest.raises(postgres.Unavailable):
             await found.write_usage()

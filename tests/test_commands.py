@@ -40,10 +40,8 @@ def campaigns(
     )
 
 
-async def test_a_new_key_is_printed_once_and_opens_the_api(
-    settings: Settings, client: Client
-) -> None:
-    made = campaigns("keys", "create", "--organization", "7", "--name", "a", settings=settings)
+async def test_a_new_key_is_printed_once_and_opens_the_api(owner: Settings, client: Client) -> None:
+    made = campaigns("keys", "create", "--organization", "7", "--name", "a", settings=owner)
     key = made.stdout.strip()
     headers = {"Authorization": f"Bearer {key}"}
     response = await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
@@ -52,21 +50,19 @@ async def test_a_new_key_is_printed_once_and_opens_the_api(
     assert key not in made.stderr
 
 
-async def test_a_key_made_elsewhere_is_stored_once(
-    settings: Settings, connection: Connection
-) -> None:
+async def test_a_key_made_elsewhere_is_stored_once(owner: Settings, connection: Connection) -> None:
     command = ["keys", "create", "--organization", "7", "--name", "a", "--from-stdin"]
     key = keys.generate()
     for _ in range(2):
-        assert campaigns(*command, settings=settings, text=f"{key}\n").returncode == 0
+        assert campaigns(*command, settings=owner, text=f"{key}\n").returncode == 0
     assert await connection.fetchval("SELECT count(*) FROM api_keys") == 1
 
 
-def test_a_key_of_another_organization_is_refused(settings: Settings) -> None:
+def test_a_key_of_another_organization_is_refused(owner: Settings) -> None:
     command = ["keys", "create", "--name", "a", "--from-stdin", "--organization"]
     key = keys.generate()
     first, second = (
-        campaigns(*command, organization, settings=settings, text=f"{key}\n")
+        campaigns(*command, organization, settings=owner, text=f"{key}\n")
         for organization in ("7", "8")
     )
     assert (first.returncode, second.returncode) == (0, 2)
@@ -74,10 +70,10 @@ def test_a_key_of_another_organization_is_refused(settings: Settings) -> None:
 
 
 async def test_a_key_before_the_schema_is_told_what_to_do(
-    settings: Settings, connection: Connection
+    owner: Settings, connection: Connection
 ) -> None:
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    done = campaigns("keys", "create", "--organization", "7", "--name", "a", settings=settings)
+    done = campaigns("keys", "create", "--organization", "7", "--name", "a", settings=owner)
     assert done.returncode == 2
     assert done.stderr == (
         "campaigns: the database has no schema, or an old one: run 'campaigns migrate' first\n"
@@ -98,11 +94,11 @@ def test_an_organization_is_a_positive_number(organization: str) -> None:
 
 
 async def test_migrate_makes_an_empty_database_ready(
-    settings: Settings, connection: Connection
+    owner: Settings, connection: Connection
 ) -> None:
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     for _ in range(2):
-        done = campaigns("migrate", settings=settings)
+        done = campaigns("migrate", settings=owner)
         assert (done.returncode, done.stdout) == (0, "The schema has revision 2.\n")
 
 
@@ -202,7 +198,7 @@ def test_tail_ends_when_the_broker_closes(tail: subprocess.Popen[str], worker: s
     assert "campaigns: RabbitMQ closed the connection" in tail.stderr.read()
 
 
-def test_an_empty_key_is_refused(settings: Settings) -> None:
+def test_an_empty_key_is_refused(owner: Settings) -> None:
     command = ["keys", "create", "--organization", "7", "--name", "a", "--from-stdin"]
-    done = campaigns(*command, settings=settings, text="\n")
+    done = campaigns(*command, settings=owner, text="\n")
     assert (done.returncode, done.stderr) == (2, "campaigns: there is no key on standard input\n")

@@ -1,7 +1,6 @@
 """/healthz and /readyz, and requests while the database is in trouble."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -10,11 +9,9 @@ from service import keys
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import NOWHERE, Client, somebody_waits_for_a_lock
+from tests.conftest import NOWHERE, Client, Start, somebody_waits_for_a_lock
 from tests.consumers import eventually
 from tests.test_create import EXAMPLE
-
-Start = Callable[..., Awaitable[Client]]
 
 
 async def test_health_needs_no_key(client: Client) -> None:

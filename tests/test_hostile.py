@@ -10,7 +10,7 @@ from tests.targets import Target
 
 
 async def stored(target: Target) -> list[int]:
-    async with postgres.connect(target.settings) as connection:
+    async with postgres.connect(target.owner) as connection:
         rows = await connection.fetch(
             "SELECT count(*) FROM campaigns UNION ALL SELECT count(*) FROM outbox"
         )

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
 
 import pytest
 import structlog
@@ -11,8 +10,6 @@ from service import logs
 from service.settings import Settings
 from tests.conftest import Client
 from tests.test_create import EXAMPLE
-
-Start = Callable[..., Awaitable[Client]]
 
 # What the service adds to every line of a request.
 WITH_IDS = [structlog.contextvars.merge_contextvars]

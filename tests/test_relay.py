@@ -1,7 +1,6 @@
 """The relay, step by step and as a loop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import cast
@@ -12,11 +11,9 @@ from service import broker, events, queries, relay
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import NOWHERE, Client, insert_event, relay_of, somebody_waits_for_a_lock
+from tests.conftest import NOWHERE, Client, Start, insert_event, relay_of, somebody_waits_for_a_lock
 from tests.consumers import Consumer, eventually
 from tests.test_create import EXAMPLE
-
-Start = Callable[..., Awaitable[Client]]
 
 
 async def test_a_step_publishes_one_batch_and_says_how_many(
