@@ -1,9 +1,9 @@
 """A private PostgreSQL: real, on a free port of the loopback address, gone when we are."""
 
-import asyncio
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -11,14 +11,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import asyncpg
-
 from dev.console import Failure, say
-from dev.folders import is_too_long, secret, server_folder
+from dev.folders import is_too_long, secret, server_folder, write_private
 from dev.processes import Child, die_with_us, steady_port, unprivileged_user
 
 _OWNER = "campaigns"
 _DATABASE = "campaigns"
+
+# Roles of schema.sql that a service logs in with.
+LOGINS = ("campaigns_service", "campaigns_relay")
 
 
 class Postgres:
@@ -36,6 +37,9 @@ class Postgres:
         """Start the server; it needs a moment until `wait` returns."""
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
+        for role in LOGINS:
+            if not self._password_file(role).exists():
+                self._let_in(role)
         port = steady_port(self.folder / "port")
         self.child = Child(
             "PostgreSQL",
@@ -63,17 +67,21 @@ class Postgres:
         """
         self.child.wait_until(self._is_ready, seconds=60)
 
-    def let_in(self, role: str) -> str:
-        """Give a role of schema.sql a password, and answer the URL that it logs in with."""
-        password = secret(self.folder / f"password-of-{role}")
+    def login(self, role: str) -> str:
+        """The URL for a role that was let in."""
+        return self._url(role, self._password_file(role).read_text())
 
-        async def alter() -> None:
-            connection = await asyncpg.connect(self.url, timeout=10)
-            await connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD '{password}'", timeout=10)
-            await connection.close(timeout=10)
+    def _let_in(self, role: str) -> None:
+        """Give a role of schema.sql a password of its own, before there is a server to ask."""
+        password = secrets.token_urlsafe(32)
+        self._execute(
+            self._data, f"CREATE ROLE {role};", f"ALTER ROLE {role} LOGIN PASSWORD '{password}';"
+        )
+        # Last, so that who is interrupted before begins again.
+        write_private(self._password_file(role), password)
 
-        asyncio.run(alter())
-        return self._url(role, password)
+    def _password_file(self, role: str) -> Path:
+        return self.folder / f"password-of-{role}"
 
     def _url(self, role: str, password: str) -> str:
         return f"postgresql://{role}:{password}@{self._place}"
@@ -102,11 +110,17 @@ class Postgres:
                 + ["--auth=scram-sha-256", f"--pwfile={password.name}"]
                 + ["--encoding=UTF8", "--locale=C", "--no-instructions"]
             )
-        self._do(
-            [str(self._binaries / "postgres"), "--single", "-D", str(unfinished), "postgres"],
-            text=f"CREATE DATABASE {_DATABASE};\n",
-        )
+        self._execute(unfinished, f"CREATE DATABASE {_DATABASE};")
+        for role in LOGINS:
+            # It belonged to a server of another version.
+            self._password_file(role).unlink(missing_ok=True)
         unfinished.rename(self._data)
+
+    def _execute(self, data: Path, *statements: str) -> None:
+        self._do(
+            [str(self._binaries / "postgres"), "--single", "-D", str(data), "postgres"],
+            text="".join(f"{statement}\n" for statement in statements),
+        )
 
     def _do(self, command: Sequence[str], text: str = "") -> None:
         user = self._user

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from dev.console import Failure, say
-from dev.postgres import Postgres
+from dev.postgres import LOGINS, Postgres
 from dev.rabbitmq import RabbitMQ
-
-_LOGINS = {"DATABASE_URL": "campaigns_service", "RELAY_DATABASE_URL": "campaigns_relay"}
 
 
 class Stack:
@@ -56,16 +54,12 @@ class Stack:
                 say(f"{server.child.name} is ready, its files are in {server.folder}")
 
     def logins(self) -> dict[str, str]:
-        """Settings for a service that may do no more than it must; a given server keeps its login.
-
-        The roles are those of schema.sql, so they are there when it is applied.
-        """
-        return {
-            name: server.let_in(role)
-            for server in self._servers
-            if isinstance(server, Postgres)
-            for name, role in _LOGINS.items()
-        }
+        """Settings for a service that may do no more than it must, on a server of ours."""
+        for server in self._servers:
+            if isinstance(server, Postgres):
+                service, relay = map(server.login, LOGINS)
+                return {"DATABASE_URL": service, "RELAY_DATABASE_URL": relay}
+        return {}
 
     def check(self) -> None:
         """Look whether all servers still run.

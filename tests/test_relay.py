@@ -175,7 +175,7 @@ async def test_an_unexpected_error_does_not_end_the_relay(
 async def test_without_the_database_the_relay_waits_for_it(
     settings: Settings, aiohttp_client: Start
 ) -> None:
-    app = create_app(replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none"))
+    app = create_app(replace(settings, relay_database_url="postgresql://nobody@127.0.0.1:1/none"))
     client = await aiohttp_client(app)
 
     async def waits() -> bool:
