@@ -93,6 +93,25 @@ COMMENT ON COLUMN outbox.body IS 'The whole event as it is published, byte for b
 COMMENT ON COLUMN outbox.attempts IS 'How often the broker returned or refused it; an attempt whose outcome is unknown does not count.';
 
 
+-- Revision 3.
+CREATE TABLE IF NOT EXISTS idempotency_records (
+    organization_id bigint      NOT NULL,
+    endpoint        text        NOT NULL,
+    key             text        NOT NULL CONSTRAINT idempotency_records_key_length CHECK (char_length(key) BETWEEN 1 AND 255),
+    fingerprint     bytea       NOT NULL CONSTRAINT idempotency_records_fingerprint_length CHECK (octet_length(fingerprint) = 32),
+    status          integer     NOT NULL,
+    headers         json        NOT NULL,
+    body            text        NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+
+    CONSTRAINT idempotency_records_pkey PRIMARY KEY (organization_id, endpoint, key)
+);
+CREATE INDEX IF NOT EXISTS idempotency_records_created_at ON idempotency_records (created_at);
+COMMENT ON TABLE idempotency_records IS 'What was answered to requests with an Idempotency-Key, to be answered again when they are repeated.';
+COMMENT ON COLUMN idempotency_records.endpoint IS 'Method and path: a key may be used once at each.';
+COMMENT ON COLUMN idempotency_records.fingerprint IS 'SHA-256 of the request body, with the names of objects in order.';
+
+
 -- Two roles that may do what their statements in queries.sql do, and nothing else. They belong to
 -- all databases of the server; an owner who may not create roles goes on without them.
 DO $$
@@ -109,15 +128,18 @@ BEGIN
         END IF;
     END LOOP;
 
-    REVOKE ALL ON schema_revisions, api_keys, campaigns, outbox FROM campaigns_service, campaigns_relay;
+    REVOKE ALL ON schema_revisions, api_keys, campaigns, outbox, idempotency_records FROM campaigns_service, campaigns_relay;
     REVOKE ALL ON SEQUENCE campaign_ids FROM campaigns_service, campaigns_relay;
 
+    -- PUBLIC may have lost it, as careful owners see to.
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO campaigns_service, campaigns_relay', current_schema());
     GRANT SELECT (revision) ON schema_revisions TO campaigns_service;
     GRANT SELECT (organization_id, id, sha256, scopes, expires_at, revoked_at, last_used_at) ON api_keys TO campaigns_service;
     GRANT UPDATE (last_used_at) ON api_keys TO campaigns_service;
     GRANT USAGE ON SEQUENCE campaign_ids TO campaigns_service;
     GRANT INSERT, SELECT (organization_id, id, version, created_at) ON campaigns TO campaigns_service;
     GRANT INSERT ON outbox TO campaigns_service;
+    GRANT INSERT, SELECT, DELETE, UPDATE (fingerprint, status, headers, body, created_at) ON idempotency_records TO campaigns_service;
 
     GRANT SELECT, DELETE, UPDATE (next_attempt_at, attempts, last_error) ON outbox TO campaigns_relay;
 EXCEPTION WHEN insufficient_privilege THEN
@@ -125,4 +147,4 @@ EXCEPTION WHEN insufficient_privilege THEN
 END $$;
 
 
-INSERT INTO schema_revisions (revision) VALUES (2) ON CONFLICT DO NOTHING;
+INSERT INTO schema_revisions (revision) VALUES (3) ON CONFLICT DO NOTHING;

@@ -13,6 +13,7 @@ from service import (
     campaigns,
     handlers,
     health,
+    idempotency,
     postgres,
     problems,
     relay,
@@ -29,7 +30,9 @@ def create_app(settings: Settings) -> web.Application:
         handler_args={"auto_decompress": False},
     )
     app[SETTINGS] = settings
-    app.cleanup_ctx.extend([postgres.context, callers.context, relay.context, _use_cases])
+    app.cleanup_ctx.extend(
+        [postgres.context, callers.context, idempotency.context, relay.context, _use_cases]
+    )
     app.add_routes(
         [
             _post("/api/v1/campaigns", "campaigns:write", handlers.create_campaign),
@@ -51,5 +54,7 @@ def _post(path: str, scope: str, handler: Handler) -> web.RouteDef:
 
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
-    app[campaigns.CAMPAIGNS] = campaigns.Campaigns(app[postgres.POOL], app[relay.RELAY].wake)
+    app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
+        app[postgres.POOL], app[SETTINGS].idempotency_kept, app[relay.RELAY].wake
+    )
     yield

@@ -6,15 +6,12 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import structlog
 from aiohttp import web
 from cachetools import TLRUCache
 
 from service import background, keys, postgres, queries
 from service.postgres import POOL
 from service.settings import SETTINGS, Settings
-
-logger = structlog.get_logger(__name__)
 
 # Keys that are remembered, known and unknown ones alike; strangers can push out no more than these.
 _REMEMBERED = 10_000
@@ -89,26 +86,15 @@ class Callers:
             self._used = used | self._used
             raise
 
-    async def keep_writing_usage(self, stopping: asyncio.Event) -> None:
-        """Write usage once in a while, and when it stops."""
-        while not stopping.is_set():
-            await background.within(_USAGE_SECONDS, stopping)
-            try:
-                await self.write_usage()
-            except postgres.Unavailable as error:
-                logger.warning("key usage not written", error=str(error))
-            except Exception:
-                logger.exception("key usage not written")
-
 
 CALLERS: web.AppKey[Callers] = web.AppKey("CALLERS")
 
 
 async def context(app: web.Application) -> AsyncIterator[None]:
     """Keep the callers of `app`."""
-    callers, stopping = Callers(app[POOL], app[SETTINGS]), asyncio.Event()
-    app[CALLERS] = callers
-    writing = asyncio.create_task(callers.keep_writing_usage(stopping), name="key usage")
-    yield
-    stopping.set()
-    await background.end(writing, app[SETTINGS].shutdown_seconds)
+    settings = app[SETTINGS]
+    callers = app[CALLERS] = Callers(app[POOL], settings)
+    async with background.repeating(
+        "writing key usage", callers.write_usage, _USAGE_SECONDS, settings.shutdown_seconds
+    ):
+        yield

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import orjson
@@ -12,6 +12,7 @@ from aiohttp import web
 from service import events, postgres, queries, templates
 from service.access import Trace
 from service.filters import Value
+from service.idempotency import Answer, Attempt
 from service.keys import Caller
 
 CampaignType = Literal["call", "sms", "mixed"]
@@ -87,24 +88,40 @@ class Campaign:
 class Campaigns:
     """The use cases of a campaign, each in one transaction that is over when the call returns."""
 
-    def __init__(self, pool: postgres.Pool, wake_relay: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: postgres.Pool, answers_kept: timedelta, wake_relay: Callable[[], None]
+    ) -> None:
         self._pool = pool
+        self._answers_kept = answers_kept
         self._wake_relay = wake_relay
         self._reserved_ids: deque[int] = deque()
 
-    async def create_draft(self, caller: Caller, draft: Draft, trace: Trace) -> Campaign:
-        """Store a draft and its event in one statement, then wake the relay.
+    async def create_draft(
+        self, caller: Caller, draft: Draft, trace: Trace, attempt: Attempt | None
+    ) -> Answer:
+        """Store a draft, its event and its answer in one statement, then wake the relay.
+
+        An attempt that was made before is answered as it was then.
 
         Raises:
+            idempotency.KeyReused: the key of the attempt belongs to another one.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
         variables = draft.template_variables()
         async with self._pool.acquire() as connection:
             campaign = _new(await self._next_id(connection), caller, draft)
             event = events.created(campaign, variables, trace)
-            await queries.create_draft(connection, campaign, event)
+            answer = _created(campaign)
+            while not await queries.create_draft(
+                connection, campaign, event, answer, attempt, self._answers_kept
+            ):
+                assert attempt
+                found = await queries.find_answer(connection, caller.organization_id, attempt)
+                # Unless it was pruned just now.
+                if found:
+                    return attempt.replay(*found)
         self._wake_relay()
-        return campaign
+        return answer
 
     async def _next_id(self, connection: postgres.Connection) -> int:
         if not self._reserved_ids:
@@ -114,6 +131,11 @@ class Campaigns:
 
 
 CAMPAIGNS: web.AppKey[Campaigns] = web.AppKey("CAMPAIGNS")
+
+
+def _created(campaign: Campaign) -> Answer:
+    headers = {"Location": f"/api/v1/campaigns/{campaign.id}", "ETag": f'"{campaign.version}"'}
+    return Answer(201, headers, campaign.to_json())
 
 
 def rehearsal(caller: Caller, draft: Draft) -> dict[str, object]:

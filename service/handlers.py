@@ -3,7 +3,7 @@
 import orjson
 from aiohttp import web
 
-from service import bodies, campaigns, previews, schemas
+from service import bodies, campaigns, idempotency, previews, schemas
 from service.access import TRACE
 from service.auth import CALLER
 from service.campaigns import CAMPAIGNS
@@ -11,20 +11,16 @@ from service.campaigns import CAMPAIGNS
 
 async def create_campaign(request: web.Request) -> web.Response:
     validate_only = schemas.load_validate_only(request.query)
-    draft = schemas.load_draft(await bodies.read(request))
+    body = await bodies.read(request)
+    draft = schemas.load_draft(body)
     if validate_only:
         answer = campaigns.rehearsal(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
-    campaign = await request.app[CAMPAIGNS].create_draft(request[CALLER], draft, request[TRACE])
-    return web.Response(
-        status=201,
-        body=campaign.to_json(),
-        content_type="application/json",
-        headers={
-            "Location": f"/api/v1/campaigns/{campaign.id}",
-            "ETag": f'"{campaign.version}"',
-        },
+    attempt = idempotency.attempt(request, body)
+    created = await request.app[CAMPAIGNS].create_draft(
+        request[CALLER], draft, request[TRACE], attempt
     )
+    return created.response()
 
 
 async def preview_template(request: web.Request) -> web.Response:

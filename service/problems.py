@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from service import access, auth, bodies, invalid, postgres
+from service import access, auth, bodies, idempotency, invalid, postgres
 from service.access import TRACE, Trace
 
 logger = structlog.get_logger(__name__)
@@ -42,6 +42,9 @@ KINDS: dict[type[BaseException], Kind] = {
     ),
     bodies.Incomplete: Kind(HTTPStatus.BAD_REQUEST, "incomplete-body", "The body is incomplete"),
     bodies.Malformed: Kind(HTTPStatus.BAD_REQUEST, "malformed-body", "The body cannot be read"),
+    idempotency.InvalidKey: Kind(
+        HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", "The Idempotency-Key cannot be read"
+    ),
     auth.Unauthenticated: Kind(
         HTTPStatus.UNAUTHORIZED,
         "unauthenticated",
@@ -84,6 +87,11 @@ KINDS: dict[type[BaseException], Kind] = {
     ),
     invalid.InvalidParameters: Kind(
         HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameters", "The query is not acceptable"
+    ),
+    idempotency.KeyReused: Kind(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "idempotency-key-reused",
+        "The Idempotency-Key belongs to another request",
     ),
     postgres.Unavailable: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,

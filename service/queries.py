@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from service import events, keys
+from service import events, idempotency, keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,8 +88,16 @@ async def reserve_campaign_ids(connection: Connection, count: int) -> list[int]:
     return [row["id"] for row in rows]
 
 
-async def create_draft(connection: Connection, campaign: Campaign, event: events.Event) -> None:
-    await connection.execute(
+async def create_draft(
+    connection: Connection,
+    campaign: Campaign,
+    event: events.Event,
+    answer: idempotency.Answer,
+    attempt: idempotency.Attempt | None,
+    kept: timedelta,
+) -> bool:
+    """Whether it was stored; it is not if the attempt's key was used before."""
+    done: str = await connection.execute(
         STATEMENTS["create_draft"],
         campaign.organization_id,
         campaign.id,
@@ -112,7 +120,42 @@ async def create_draft(connection: Connection, campaign: Campaign, event: events
         event.type,
         event.body.decode(),
         orjson.dumps(event.headers).decode(),
+        *_record(attempt, answer),
+        kept,
     )
+    return done == "INSERT 0 1"
+
+
+def _record(attempt: idempotency.Attempt | None, answer: idempotency.Answer) -> tuple[object, ...]:
+    if attempt is None:
+        return (None,) * 6
+    return (
+        attempt.endpoint,
+        attempt.key,
+        attempt.fingerprint,
+        answer.status,
+        orjson.dumps(answer.headers).decode(),
+        answer.body.decode(),
+    )
+
+
+async def find_answer(
+    connection: Connection, organization_id: int, attempt: idempotency.Attempt
+) -> tuple[bytes, idempotency.Answer] | None:
+    """The fingerprint of the first request with this key, and its answer."""
+    row = await connection.fetchrow(
+        STATEMENTS["find_answer"], organization_id, attempt.endpoint, attempt.key
+    )
+    if row is None:
+        return None
+    headers = orjson.loads(row["headers"])
+    return row["fingerprint"], idempotency.Answer(row["status"], headers, row["body"].encode())
+
+
+async def prune_answers(connection: Connection, kept: timedelta, limit: int) -> int:
+    """How many were forgotten."""
+    done: str = await connection.execute(STATEMENTS["prune_answers"], kept, limit)
+    return int(done.removeprefix("DELETE "))
 
 
 async def claim_events(connection: Connection, limit: int) -> list[events.Event]:

@@ -113,8 +113,31 @@ SELECT nextval('campaign_ids') AS id
 FROM generate_series(1, $1::integer);
 
 -- name: create_draft
--- Stores a draft and the event that tells of it: both or neither.
-WITH campaign AS (
+-- Stores a draft, the event that tells of it, and its answer if there is a key: all or nothing.
+WITH record AS (
+    INSERT INTO idempotency_records AS r (
+        organization_id,
+        endpoint,
+        key,
+        fingerprint,
+        status,
+        headers,
+        body
+    )
+    SELECT $1, $22, $23, $24, $25, $26, $27
+    WHERE $23::text IS NOT NULL
+    ON CONFLICT ON CONSTRAINT idempotency_records_pkey DO UPDATE
+    SET
+        fingerprint = excluded.fingerprint,
+        status = excluded.status,
+        headers = excluded.headers,
+        body = excluded.body,
+        created_at = excluded.created_at
+    WHERE r.created_at < now() - $28::interval
+    RETURNING key
+),
+
+campaign AS (
     INSERT INTO campaigns (
         organization_id,
         id,
@@ -134,7 +157,8 @@ WITH campaign AS (
         created_at,
         updated_at
     )
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+    WHERE $23::text IS NULL OR EXISTS (SELECT 1 FROM record)
     RETURNING
         organization_id,
         id,
@@ -161,6 +185,38 @@ SELECT
     $21,
     created_at
 FROM campaign;
+
+-- name: find_answer
+-- What a request was answered that had this key.
+SELECT
+    fingerprint,
+    status,
+    headers,
+    body
+FROM idempotency_records
+WHERE
+    organization_id = $1
+    AND endpoint = $2
+    AND key = $3;
+
+-- name: prune_answers
+-- Forgets answers that were kept long enough, a few at a time, past those that another replica does.
+DELETE FROM idempotency_records r
+USING (
+    SELECT
+        organization_id,
+        endpoint,
+        key
+    FROM idempotency_records
+    WHERE created_at < now() - $1::interval
+    ORDER BY created_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+) old
+WHERE
+    r.organization_id = old.organization_id
+    AND r.endpoint = old.endpoint
+    AND r.key = old.key;
 
 -- name: claim_events
 -- Locks the next due events, at most the oldest of each campaign, past those that another relay holds.

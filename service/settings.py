@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Settings:
     database_timeout_seconds: float = 5.0
     relay_database_url: str = field(default="", repr=False)
     key_cache_seconds: float = 5.0
+    idempotency_hours: float = 24.0
     amqp_url: str = field(default="amqp://localhost/", repr=False)
     amqp_timeout_seconds: float = 10.0
     relay_batch_size: int = 100
@@ -39,6 +41,10 @@ class Settings:
     shutdown_seconds: float = 5.0
     log_level: str = "info"
     log_format: str = "auto"
+
+    @property
+    def idempotency_kept(self) -> timedelta:
+        return timedelta(hours=self.idempotency_hours)
 
 
 # The usual spelling in environments is LOG_LEVEL=INFO.
@@ -96,6 +102,7 @@ class _SettingsSchema(Schema):
     database_pool_size = _Integer(validate=validate.Range(2, 1000))
     database_timeout_seconds = _seconds()
     key_cache_seconds = typed.Float(validate=validate.Range(0, 60, min_inclusive=False))
+    idempotency_hours = typed.Float(validate=validate.Range(0, 24 * 365, min_inclusive=False))
     amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
     amqp_timeout_seconds = _seconds()
     relay_batch_size = _Integer(validate=validate.Range(1, 1000))

@@ -30,7 +30,13 @@ from service import broker, keys, postgres, relay
 from service.app import create_app
 from service.settings import Settings
 
-pytest_plugins = ["tests.consumers", "tests.processes", "tests.runs", "tests.targets"]
+pytest_plugins = [
+    "tests.consumers",
+    "tests.processes",
+    "tests.proxies",
+    "tests.runs",
+    "tests.targets",
+]
 
 Client = TestClient[web.Request, web.Application]
 Start = Callable[..., Awaitable[Client]]

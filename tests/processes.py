@@ -52,11 +52,13 @@ class Service:
     def _explain(self) -> str:
         return f"{self.url}/readyz answers {self._readiness()}"
 
-    def create(self, api_key: str, body: dict[str, object]) -> requests.Response:
+    def create(
+        self, api_key: str, body: dict[str, object], headers: dict[str, str] | None = None
+    ) -> requests.Response:
         return requests.post(
             f"{self.url}/api/v1/campaigns",
             json=body,
-            headers={"Authorization": f"Bearer {api_key}"},
+            headers={"Authorization": f"Bearer {api_key}"} | (headers or {}),
             timeout=10,
         )
 

@@ -204,7 +204,7 @@ async def test_writing_usage_outlives_a_failure_and_tells_of_it(
         await used_client.get("/api/x")
 
         def is_told() -> bool:
-            return any(entry["event"] == "key usage not written" for entry in logged)
+            return any(entry["event"] == "writing key usage failed" for entry in logged)
 
         await eventually(is_told, 10, "the failure")
     await connection.execute("ALTER TABLE api_keys RENAME COLUMN away TO last_used_at")

@@ -173,6 +173,15 @@ async def test_a_login_without_the_role_is_not_ready_and_says_what_it_needs(
     assert answer["database"].endswith("make it a member of campaigns_service")
 
 
+async def test_a_schema_that_is_closed_to_all_is_open_to_the_roles(
+    connection: Connection, settings: Settings
+) -> None:
+    await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    await postgres.migrate(connection)
+    async with postgres.connect(settings) as service:
+        assert await queries.schema_revision(service) == postgres.SCHEMA_REVISION
+
+
 async def test_an_owner_who_may_not_create_roles_gets_the_tables_and_a_warning(
     connection: Connection,
 ) -> None:

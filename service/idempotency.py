@@ -1,0 +1,124 @@
+"""Idempotency: a request that is repeated under its key is answered again, and not done again."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from service import background, postgres, queries
+from service.postgres import POOL
+from service.settings import SETTINGS
+
+# Characters of a key; the schema has the same limit.
+LONGEST = 255
+
+# Seconds between two looks for answers that need not be kept any longer, and how many are forgotten
+# in one transaction.
+_PRUNING_SECONDS = 60.0
+_BATCH = 500
+
+# The key as it is, or as the string that the proposed standard wants (RFC 9651, 3.3.3); see
+# https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+_PRINTABLE = re.compile(rf"[ -~]{{1,{LONGEST}}}")
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+
+
+class InvalidKey(Exception):
+    """The header Idempotency-Key holds no key."""
+
+
+class KeyReused(Exception):
+    """The key came with another request before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that can be given again, byte for byte."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    replayed: bool = False
+
+    def response(self) -> web.Response:
+        replayed = {"Idempotency-Replayed": "true"} if self.replayed else {}
+        return web.Response(
+            status=self.status,
+            body=self.body,
+            content_type="application/json",
+            headers=self.headers | replayed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request that may come again: where, under which key, and what it says."""
+
+    endpoint: str
+    key: str
+    fingerprint: bytes
+
+    def replay(self, fingerprint: bytes, answer: Answer) -> Answer:
+        """Give the answer again that the first attempt got.
+
+        Raises:
+            KeyReused: that was another request.
+        """
+        if fingerprint != self.fingerprint:
+            raise KeyReused("This Idempotency-Key came with another body before.")
+        return replace(answer, replayed=True)
+
+
+def attempt(request: web.Request, body: Any) -> Attempt | None:
+    """Tell what makes this request the same as another; None: it does not say.
+
+    Raises:
+        InvalidKey: there is a header, but no key in it.
+    """
+    values = request.headers.getall("Idempotency-Key", [])
+    if not values:
+        return None
+    canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return Attempt(
+        f"{request.method} {request.path}", _key(values), hashlib.sha256(canonical).digest()
+    )
+
+
+def _key(values: list[str]) -> str:
+    [value, *others] = values
+    quoted = _QUOTED.fullmatch(value)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
+    if others or (value.startswith('"') and not quoted) or not _PRINTABLE.fullmatch(key):
+        wanted = f"1 to {LONGEST} printable ASCII characters, in quotes or not"
+        raise InvalidKey(f"Send one Idempotency-Key: {wanted}.")
+    return key
+
+
+async def prune(pool: postgres.Pool, kept: timedelta) -> None:
+    """Forget all answers that were kept long enough, in transactions that are over soon.
+
+    Raises:
+        postgres.Unavailable: some may be left.
+    """
+    pruned = _BATCH
+    while pruned == _BATCH:
+        async with pool.acquire() as connection:
+            pruned = await queries.prune_answers(connection, kept, _BATCH)
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """Prune the answers of `app`."""
+    settings = app[SETTINGS]
+
+    async def work() -> None:
+        await prune(app[POOL], settings.idempotency_kept)
+
+    async with background.repeating(
+        "pruning answers", work, _PRUNING_SECONDS, settings.shutdown_seconds
+    ):
+        yield
