@@ -14,9 +14,11 @@ from service import (
     handlers,
     health,
     idempotency,
+    limits,
     postgres,
     problems,
     relay,
+    slots,
 )
 from service.settings import SETTINGS, Settings
 
@@ -24,14 +26,29 @@ from service.settings import SETTINGS, Settings
 def create_app(settings: Settings) -> web.Application:
     """Wire an application; nothing is opened before it starts."""
     app = web.Application(
-        middlewares=[access.middleware, problems.middleware, auth.middleware],
+        middlewares=[
+            access.middleware,
+            problems.middleware,
+            slots.middleware,
+            auth.middleware,
+            limits.middleware,
+        ],
         client_max_size=bodies.LARGEST,
         # A body that is compressed is refused, so nobody has to unpack it.
         handler_args={"auto_decompress": False},
     )
     app[SETTINGS] = settings
+    app.on_response_prepare.append(limits.tell)
     app.cleanup_ctx.extend(
-        [postgres.context, callers.context, idempotency.context, relay.context, _use_cases]
+        [
+            slots.context,
+            limits.context,
+            postgres.context,
+            callers.context,
+            idempotency.context,
+            relay.context,
+            _use_cases,
+        ]
     )
     app.add_routes(
         [

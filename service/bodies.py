@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from aiohttp import HttpVersion11, web
 
 from service.settings import SETTINGS
+from service.slots import SLOTS
 
 # Bytes; far above the longest campaign that makes sense.
 LARGEST = 1024 * 1024
@@ -73,9 +74,10 @@ async def read(request: web.Request) -> Any:
 async def _receive(request: web.Request) -> bytes:
     timeout_seconds = request.app[SETTINGS].http_body_timeout_seconds
     try:
-        async with asyncio.timeout(timeout_seconds):
-            await _ask_for_body(request)
-            return await request.read()
+        with request.app[SLOTS].lent():
+            async with asyncio.timeout(timeout_seconds):
+                await _ask_for_body(request)
+                return await request.read()
     except TimeoutError as error:
         raise TooSlow(f"The body did not arrive within {timeout_seconds:g} seconds.") from error
     except web.HTTPRequestEntityTooLarge as error:

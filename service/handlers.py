@@ -7,6 +7,7 @@ from service import bodies, campaigns, idempotency, previews, schemas
 from service.access import TRACE
 from service.auth import CALLER
 from service.campaigns import CAMPAIGNS
+from service.limits import LIMITS
 
 
 async def create_campaign(request: web.Request) -> web.Response:
@@ -16,6 +17,7 @@ async def create_campaign(request: web.Request) -> web.Response:
     if validate_only:
         answer = campaigns.rehearsal(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
+    request.app[LIMITS].count_create(request)
     attempt = idempotency.attempt(request, body)
     created = await request.app[CAMPAIGNS].create_draft(
         request[CALLER], draft, request[TRACE], attempt

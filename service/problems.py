@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from service import access, auth, bodies, idempotency, invalid, postgres
+from service import access, auth, bodies, idempotency, invalid, limits, postgres, slots
 from service.access import TRACE, Trace
 
 logger = structlog.get_logger(__name__)
@@ -22,6 +22,7 @@ class Kind:
     """What all problems of one kind share; without a `detail` the error's own text is told.
 
     `closes`: nobody knows where on the connection the next request begins.
+    `logged`: a fault of ours is told with its traceback.
     """
 
     status: HTTPStatus
@@ -30,6 +31,7 @@ class Kind:
     detail: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     closes: bool = False
+    logged: bool = True
 
 
 KINDS: dict[type[BaseException], Kind] = {
@@ -93,6 +95,14 @@ KINDS: dict[type[BaseException], Kind] = {
         "idempotency-key-reused",
         "The Idempotency-Key belongs to another request",
     ),
+    limits.TooMany: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
+    slots.Overloaded: Kind(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "overloaded",
+        "The service is busy",
+        headers=(("Retry-After", "1"),),
+        logged=False,
+    ),
     postgres.Unavailable: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "unavailable",
@@ -116,7 +126,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except Exception as error:
-        if _kind(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = _kind(error)
+        if kind.logged and kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.exception("request failed", method=request.method, path=access.shown(request))
         response = document(request[TRACE], error)
         if "Expect" in request.headers:
@@ -140,6 +151,8 @@ def document(trace: Trace, error: BaseException) -> web.Response:
     headers = dict(kind.headers) | {"X-Request-ID": trace.request_id}
     if isinstance(error, web.HTTPMethodNotAllowed):
         headers["Allow"] = error.headers["Allow"]
+    if isinstance(error, limits.TooMany):
+        headers["Retry-After"] = str(error.retry_after_seconds)
     response = web.Response(
         status=kind.status,
         body=orjson.dumps(body),

@@ -28,6 +28,11 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     http_body_timeout_seconds: float = 10.0
+    http_concurrent_requests: int = 200
+    key_requests_per_second: float = 0.0
+    key_requests_burst: int = 200
+    organization_creates_per_second: float = 0.0
+    organization_creates_burst: int = 200
     database_url: str = field(default="postgresql://localhost/campaigns", repr=False)
     database_pool_size: int = 10
     database_timeout_seconds: float = 5.0
@@ -90,6 +95,18 @@ def _seconds() -> typed.Float:
     return typed.Float(validate=validate.Range(min=0, min_inclusive=False, max=3600))
 
 
+def _rate() -> typed.Float:
+    def check(value: float) -> None:
+        if value and not 0.001 <= value <= 100_000:
+            raise ValidationError("Must be 0, or from 0.001 to 100000.")
+
+    return typed.Float(validate=check)
+
+
+def _burst() -> _Integer:
+    return _Integer(validate=validate.Range(1, 1_000_000))
+
+
 class _SettingsSchema(Schema):
     class Meta:
         unknown = RAISE
@@ -97,6 +114,11 @@ class _SettingsSchema(Schema):
     http_host = typed.String(validate=validate.Length(min=1))
     http_port = _Integer(validate=validate.Range(1, 65535))
     http_body_timeout_seconds = _seconds()
+    http_concurrent_requests = _Integer(validate=validate.Range(1, 10_000))
+    key_requests_per_second = _rate()
+    key_requests_burst = _burst()
+    organization_creates_per_second = _rate()
+    organization_creates_burst = _burst()
     database_url = _database_url()
     relay_database_url = _database_url(optional=True)
     database_pool_size = _Integer(validate=validate.Range(2, 1000))
