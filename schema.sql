@@ -137,7 +137,7 @@ BEGIN
     GRANT SELECT (organization_id, id, sha256, scopes, expires_at, revoked_at, last_used_at) ON api_keys TO campaigns_service;
     GRANT UPDATE (last_used_at) ON api_keys TO campaigns_service;
     GRANT USAGE ON SEQUENCE campaign_ids TO campaigns_service;
-    GRANT INSERT, SELECT (organization_id, id, version, created_at) ON campaigns TO campaigns_service;
+    GRANT INSERT, SELECT ON campaigns TO campaigns_service;
     GRANT INSERT ON outbox TO campaigns_service;
     GRANT INSERT, SELECT, DELETE, UPDATE (fingerprint, status, headers, body, created_at) ON idempotency_records TO campaigns_service;
 

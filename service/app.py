@@ -22,6 +22,9 @@ from service import (
 )
 from service.settings import SETTINGS, Settings
 
+# Ids of up to 18 digits are bigints; there will never be a longer one.
+_CAMPAIGN = r"/api/v1/campaigns/{id:[1-9]\d{0,17}}"
+
 
 def create_app(settings: Settings) -> web.Application:
     """Wire an application; nothing is opened before it starts."""
@@ -58,11 +61,16 @@ def create_app(settings: Settings) -> web.Application:
                 "templates:preview",
                 handlers.preview_template,
             ),
+            _get(_CAMPAIGN, "campaigns:read", handlers.read_campaign),
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
         ]
     )
     return app
+
+
+def _get(path: str, scope: str, handler: Handler) -> web.RouteDef:
+    return web.get(path, auth.requiring(scope, handler))
 
 
 def _post(path: str, scope: str, handler: Handler) -> web.RouteDef:

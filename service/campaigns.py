@@ -1,10 +1,12 @@
 """Campaigns: what a draft is, and how one comes to be."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 from aiohttp import web
@@ -13,7 +15,9 @@ from service import events, postgres, queries, templates
 from service.access import Trace
 from service.filters import Value
 from service.idempotency import Answer, Attempt
-from service.keys import Caller
+
+if TYPE_CHECKING:
+    from service.keys import Caller
 
 CampaignType = Literal["call", "sms", "mixed"]
 FallbackValues = dict[str, Value]
@@ -80,9 +84,17 @@ class Campaign:
     organization_id: int
     version: int
 
+    @property
+    def etag(self) -> str:
+        return f'"{self.version}"'
+
     def to_json(self) -> bytes:
         """The campaign as the API shows it."""
         return orjson.dumps(self, option=orjson.OPT_UTC_Z)
+
+
+class NotFound(Exception):
+    """The organization has no such campaign; another one may have it."""
 
 
 class Campaigns:
@@ -123,6 +135,14 @@ class Campaigns:
         self._wake_relay()
         return answer
 
+    async def read(self, caller: Caller, campaign_id: int) -> Campaign:
+        """Raises: NotFound, postgres.Unavailable."""
+        async with self._pool.acquire() as connection:
+            campaign = await queries.find_campaign(connection, caller.organization_id, campaign_id)
+        if campaign is None:
+            raise NotFound("Your organization has no campaign of this id.")
+        return campaign
+
     async def _next_id(self, connection: postgres.Connection) -> int:
         if not self._reserved_ids:
             ids = await queries.reserve_campaign_ids(connection, _IDS_RESERVED_AT_ONCE)
@@ -134,7 +154,7 @@ CAMPAIGNS: web.AppKey[Campaigns] = web.AppKey("CAMPAIGNS")
 
 
 def _created(campaign: Campaign) -> Answer:
-    headers = {"Location": f"/api/v1/campaigns/{campaign.id}", "ETag": f'"{campaign.version}"'}
+    headers = {"Location": f"/api/v1/campaigns/{campaign.id}", "ETag": campaign.etag}
     return Answer(201, headers, campaign.to_json())
 
 

@@ -25,6 +25,16 @@ async def create_campaign(request: web.Request) -> web.Response:
     return created.response()
 
 
+async def read_campaign(request: web.Request) -> web.Response:
+    campaign_id = int(request.match_info["id"])
+    campaign = await request.app[CAMPAIGNS].read(request[CALLER], campaign_id)
+    return web.Response(
+        body=campaign.to_json(),
+        content_type="application/json",
+        headers={"ETag": campaign.etag},
+    )
+
+
 async def preview_template(request: web.Request) -> web.Response:
     sample = schemas.load_sample(await bodies.read(request))
     return web.json_bytes_response(previews.of(sample), dumps=orjson.dumps)

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from service import access, auth, bodies, idempotency, invalid, limits, postgres, slots
+from service import access, auth, bodies, campaigns, idempotency, invalid, limits, postgres, slots
 from service.access import TRACE, Trace
 
 logger = structlog.get_logger(__name__)
@@ -56,6 +56,9 @@ KINDS: dict[type[BaseException], Kind] = {
     auth.Forbidden: Kind(HTTPStatus.FORBIDDEN, "forbidden", "The key is not for this"),
     web.HTTPNotFound: Kind(
         HTTPStatus.NOT_FOUND, "not-found", "Not found", detail="There is nothing at this path."
+    ),
+    campaigns.NotFound: Kind(
+        HTTPStatus.NOT_FOUND, "campaign-not-found", "There is no such campaign"
     ),
     web.HTTPMethodNotAllowed: Kind(
         HTTPStatus.METHOD_NOT_ALLOWED,

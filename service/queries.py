@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from service import events, idempotency, keys
+from service import campaigns, events, idempotency, keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-    from service.campaigns import Campaign
     from service.postgres import Connection
 
 _STATEMENT = re.compile(r"^-- name: (\w+)\n((?:(?!-- name: ).*\n?)*)", re.MULTILINE)
@@ -90,7 +89,7 @@ async def reserve_campaign_ids(connection: Connection, count: int) -> list[int]:
 
 async def create_draft(
     connection: Connection,
-    campaign: Campaign,
+    campaign: campaigns.Campaign,
     event: events.Event,
     answer: idempotency.Answer,
     attempt: idempotency.Attempt | None,
@@ -137,6 +136,16 @@ def _record(attempt: idempotency.Attempt | None, answer: idempotency.Answer) -> 
         orjson.dumps(answer.headers).decode(),
         answer.body.decode(),
     )
+
+
+async def find_campaign(
+    connection: Connection, organization_id: int, campaign_id: int
+) -> campaigns.Campaign | None:
+    row = await connection.fetchrow(STATEMENTS["find_campaign"], organization_id, campaign_id)
+    if row is None:
+        return None
+    texts = ("fallback_values", "variable_mappings", "available_variables")
+    return campaigns.Campaign(**dict(row) | {name: orjson.loads(row[name]) for name in texts})
 
 
 async def find_answer(

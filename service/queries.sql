@@ -186,6 +186,36 @@ SELECT
     created_at
 FROM campaign;
 
+-- name: find_campaign
+-- A campaign of this organization; those of others are not even looked at.
+SELECT
+    id,
+    name,
+    description,
+    campaign_type,
+    status,
+    assistant_id,
+    welcome_message_template,
+    agenda_template,
+    end_call_message_template,
+    sms_message_template,
+    fallback_values,
+    variable_mappings,
+    available_variables,
+    max_attempts,
+    retry_delay_minutes,
+    total_contacts,
+    completed_contacts,
+    failed_contacts,
+    created_at,
+    updated_at,
+    organization_id,
+    version
+FROM campaigns
+WHERE
+    organization_id = $1
+    AND id = $2;
+
 -- name: find_answer
 -- What a request was answered that had this key.
 SELECT

@@ -1,0 +1,80 @@
+"""`GET /api/v1/campaigns/{id}`."""
+
+import json
+
+import pytest
+
+from service import keys, queries
+from service.postgres import Connection
+from tests.conftest import Client, create_key
+from tests.test_create import EXAMPLE
+
+PATH = "/api/v1/campaigns"
+
+
+async def test_a_campaign_reads_as_it_was_answered_when_it_was_created(client: Client) -> None:
+    created = await client.post(PATH, json=EXAMPLE)
+    read = await client.get(created.headers["Location"])
+    assert read.status == 200
+    assert await read.read() == await created.read()
+    assert read.headers["ETag"] == created.headers["ETag"]
+    assert read.content_type == "application/json"
+
+
+async def test_a_campaign_of_another_organization_cannot_be_told_from_one_that_is_not_there(
+    client: Client, connection: Connection
+) -> None:
+    created = await client.post(PATH, json=EXAMPLE)
+    stranger = await create_key(connection, keys.Grant(1, "stranger"))
+    answers = []
+    for path in (created.headers["Location"], f"{PATH}/999999999"):
+        answer = await client.get(
+            path, headers={"Authorization": f"Bearer {stranger}", "X-Request-ID": "same"}
+        )
+        headers = {name: value for name, value in answer.headers.items() if name != "Date"}
+        answers.append((answer.status, headers, await answer.read()))
+    assert answers[0] == answers[1]
+    status, _, body = answers[0]
+    assert status == 404
+    assert json.loads(body) == {
+        "type": "urn:problem-type:campaigns:campaign-not-found",
+        "title": "There is no such campaign",
+        "status": 404,
+        "detail": "Your organization has no campaign of this id.",
+        "request_id": "same",
+    }
+
+
+async def test_looking_for_a_campaign_leaves_the_rows_of_others_alone(
+    connection: Connection,
+) -> None:
+    # So it takes the same time whether another organization has one of this id or not.
+    async with connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        lines = await connection.fetch(
+            f"EXPLAIN (COSTS off) {queries.STATEMENTS['find_campaign']}", 7, 42
+        )
+    assert [line for (line,) in lines] == [
+        "Index Scan using campaigns_pkey on campaigns",
+        "  Index Cond: ((organization_id = '7'::bigint) AND (id = '42'::bigint))",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("0", "ids begin at 1"),
+        ("-1", "ids begin at 1"),
+        ("abc", "no number"),
+        ("1.0", "no integer"),
+        ("01", "an id is written in one way only"),
+        ("999999999999999999", "the longest"),
+        ("9223372036854775808", "more than the database can hold"),
+        ("%D9%A1", "a digit of another script"),
+        ("1%20", "a space"),
+    ],
+)
+async def test_what_is_no_id_of_a_campaign_is_not_found(
+    client: Client, given: str, reason: str
+) -> None:
+    assert (await client.get(f"{PATH}/{given}")).status == 404, reason
