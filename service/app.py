@@ -7,6 +7,7 @@ from aiohttp.typedefs import Handler
 
 from service import (
     access,
+    assistants,
     auth,
     bodies,
     callers,
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> web.Application:
             postgres.context,
             callers.context,
             idempotency.context,
+            assistants.context,
             relay.context,
             _use_cases,
         ]

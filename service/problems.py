@@ -9,7 +9,18 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from service import access, auth, bodies, campaigns, idempotency, invalid, limits, postgres, slots
+from service import (
+    access,
+    assistants,
+    auth,
+    bodies,
+    campaigns,
+    idempotency,
+    invalid,
+    limits,
+    postgres,
+    slots,
+)
 from service.access import TRACE, Trace
 
 logger = structlog.get_logger(__name__)
@@ -104,6 +115,15 @@ KINDS: dict[type[BaseException], Kind] = {
         "overloaded",
         "The service is busy",
         headers=(("Retry-After", "1"),),
+        logged=False,
+    ),
+    assistants.Unavailable: Kind(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "assistants-unavailable",
+        "The assistant cannot be checked",
+        detail="Nothing was stored. Try again later.",
+        # Sooner it may not even be asked.
+        headers=(("Retry-After", f"{assistants.PAUSE_SECONDS:.0f}"),),
         logged=False,
     ),
     postgres.Unavailable: Kind(

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from marshmallow import RAISE, Schema, ValidationError, validate
 from marshmallow import fields as typed
+from yarl import URL
 
 import service
 
@@ -41,6 +42,10 @@ class Settings:
     idempotency_hours: float = 24.0
     amqp_url: str = field(default="amqp://localhost/", repr=False)
     amqp_timeout_seconds: float = 10.0
+    assistants_url: str = field(default="", repr=False)
+    assistants_timeout_seconds: float = 1.0
+    assistants_cache_seconds: float = 60.0
+    assistants_unreachable: str = "refuse"
     relay_batch_size: int = 100
     relay_poll_seconds: float = 0.2
     shutdown_seconds: float = 5.0
@@ -91,6 +96,20 @@ def _database_url(*, optional: bool = False) -> typed.String:
     return _url("postgresql", "postgres", example=example, optional=optional)
 
 
+def _assistants_url(value: str) -> None:
+    """Refuse a URL that the client cannot read, or that does not say whose assistant is meant."""
+    places, sent = ("{organization_id}", "{assistant_id}"), value.partition("#")[0]
+    try:
+        url = URL(value)
+        # Also what a look-up of the host would stumble over.
+        is_web = url.scheme in ("http", "https") and bool((url.host or "").encode("idna"))
+    except ValueError:
+        is_web = False
+    if value and not (is_web and all(place in sent for place in places)):
+        example = f"http://user:password@host/organizations/{places[0]}/assistants/{places[1]}"
+        raise ValidationError(f"Must be a URL like {example}, its password percent-encoded.")
+
+
 def _seconds() -> typed.Float:
     return typed.Float(validate=validate.Range(min=0, min_inclusive=False, max=3600))
 
@@ -127,6 +146,10 @@ class _SettingsSchema(Schema):
     idempotency_hours = typed.Float(validate=validate.Range(0, 24 * 365, min_inclusive=False))
     amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
     amqp_timeout_seconds = _seconds()
+    assistants_url = typed.String(validate=_assistants_url)
+    assistants_timeout_seconds = _seconds()
+    assistants_cache_seconds = _seconds()
+    assistants_unreachable = typed.String(validate=validate.OneOf(["refuse", "accept"]))
     relay_batch_size = _Integer(validate=validate.Range(1, 1000))
     relay_poll_seconds = _seconds()
     shutdown_seconds = _seconds()

@@ -61,6 +61,16 @@ def test_an_empty_variable_is_not_set() -> None:
         ('amqp_url = "http://x"', "amqp_url"),
         ('amqp_url = "amqp://"', "amqp_url"),
         ('amqp_url = "amqp://u:pa/ss@h/"', "amqp_url"),
+        ('assistants_url = "ftp://h/{organization_id}/{assistant_id}"', "assistants_url"),
+        ('assistants_url = "http:///{organization_id}/{assistant_id}"', "assistants_url"),
+        ('assistants_url = "http://h:x/{organization_id}/{assistant_id}"', "assistants_url"),
+        ('assistants_url = "http://a..b/{organization_id}/{assistant_id}"', "assistants_url"),
+        ('assistants_url = "http://h/{organization_id}"', "assistants_url"),
+        ('assistants_url = "http://h/{assistant_id}"', "assistants_url"),
+        ('assistants_url = "http://h/{organization_id}#{assistant_id}"', "assistants_url"),
+        ("assistants_timeout_seconds = 0", "assistants_timeout_seconds"),
+        ("assistants_cache_seconds = 3601", "assistants_cache_seconds"),
+        ('assistants_unreachable = "ignore"', "assistants_unreachable"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_its_name(file: Path, line: str, name: str) -> None:
@@ -86,13 +96,29 @@ def test_a_database_url_may_be_any_that_the_driver_reads(url: str, reason: str) 
     assert load({"DATABASE_URL": url}).database_url == url, reason
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "nobody is asked"),
+        ("http://u:p%40ss@[::1]:80/{organization_id}/{assistant_id}", "a password, IPv6"),
+        ("https://h/{assistant_id}?of={organization_id}", "TLS, in any order, in the query"),
+    ],
+)
+def test_an_assistants_url_may_be_any_that_has_both_placeholders(
+    file: Path, url: str, reason: str
+) -> None:
+    file.write_text(f'assistants_url = "{url}"')
+    assert load({"CONFIG_FILE": str(file)}).assistants_url == url, reason
+
+
 def test_a_log_level_may_be_written_in_capitals() -> None:
     assert load({"LOG_LEVEL": "INFO"}).log_level == "info"
 
 
-def test_a_wrong_secret_is_not_repeated() -> None:
+@pytest.mark.parametrize("name", ["DATABASE_URL", "AMQP_URL", "ASSISTANTS_URL"])
+def test_a_wrong_secret_is_not_repeated(name: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load({"DATABASE_URL": "hunter2"})
+        load({name: "hunter2"})
     assert "hunter2" not in str(caught.value)
 
 
@@ -107,7 +133,10 @@ def test_a_file_that_cannot_be_read_stops_the_start(file: Path, content: str | N
 @pytest.fixture
 def secretive() -> Settings:
     return Settings(
-        database_url="postgresql://u:hunter2@h/d", amqp_url="amqp://u:hunter2@h/", log_format="json"
+        database_url="postgresql://u:hunter2@h/d",
+        amqp_url="amqp://u:hunter2@h/",
+        assistants_url="http://u:hunter2@h/{organization_id}/{assistant_id}",
+        log_format="json",
     )
 
 

@@ -1,0 +1,170 @@
+"""Assistants: whether an organization has one, which only the service that keeps them knows."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext
+
+import aiohttp
+import structlog
+from aiohttp import web
+from cachetools import TLRUCache
+
+from service import invalid
+from service.settings import SETTINGS, Settings
+
+logger = structlog.get_logger(__name__)
+
+# Pairs of an organization and an assistant that are remembered.
+_REMEMBERED = 10_000
+
+# Seconds for which an unknown assistant is remembered at most: who just made one will use it soon.
+_UNKNOWN_SECONDS = 5.0
+
+# Failures in a row after which nobody is asked, and seconds until somebody is again.
+FAILURES = 5
+PAUSE_SECONDS = 10.0
+
+# Connections that one process opens at most; who waits for one does so within the deadline.
+_CONNECTIONS = 20
+
+# The assistant is not there, or not for this organization. A 401 is about our own credentials.
+_UNKNOWN_STATUSES = (403, 404, 410)
+
+# One answer for both, so that nobody learns which assistants others have.
+_UNKNOWN: invalid.Error = {
+    "pointer": "#/assistant_id",
+    "detail": "Is not an assistant of your organization.",
+}
+
+
+class Unavailable(Exception):
+    """The service of the assistants gave no answer, or was not asked as it gave none of late."""
+
+
+class Breaker:
+    """Spares a service that is down its callers, and them the wait.
+
+    After a pause one caller tries it, and what comes of that decides for all. Outcomes of calls
+    that were under way when the pause began decide nothing, nor does a call that is cancelled. The
+    library `circuitbreaker` would let all callers try at once, and closes upon either of those.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._paused_until = 0.0
+        self._trying = False
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Guard one call.
+
+        Raises:
+            Unavailable: as the call did, or without one being made.
+        """
+        is_trial = self._failures >= FAILURES
+        if is_trial:
+            self._begin_trial()
+        try:
+            yield
+        except Unavailable as error:
+            self._note_failure(error, is_trial=is_trial)
+            raise
+        else:
+            if is_trial or self._failures < FAILURES:
+                self._failures = 0
+        finally:
+            if is_trial:
+                self._trying = False
+
+    def _begin_trial(self) -> None:
+        if self._trying or time.monotonic() < self._paused_until:
+            raise Unavailable("not asked, as it failed of late")
+        self._trying = True
+
+    def _note_failure(self, error: Unavailable, *, is_trial: bool) -> None:
+        self._failures += 1
+        logger.warning("assistants not checked", error=str(error), failures=self._failures)
+        if is_trial or self._failures == FAILURES:
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            logger.warning("assistants not asked for a while", seconds=PAUSE_SECONDS)
+
+
+class Assistants:
+    """What is known of the assistants of organizations; without a session, nobody is asked."""
+
+    def __init__(self, session: aiohttp.ClientSession | None, settings: Settings) -> None:
+        self._session = session
+        self._url = settings.assistants_url
+        self._accepts_unchecked = settings.assistants_unreachable == "accept"
+        known_seconds = settings.assistants_cache_seconds
+        unknown_seconds = min(_UNKNOWN_SECONDS, known_seconds)
+        self._answers: TLRUCache[tuple[int, int], bool] = TLRUCache(
+            _REMEMBERED,
+            ttu=lambda _pair, known, now: now + (known_seconds if known else unknown_seconds),
+            timer=time.monotonic,
+        )
+        self._breaker = Breaker()
+
+    async def check(self, organization_id: int, assistant_id: int) -> None:
+        """Let pass an assistant of this organization.
+
+        Raises:
+            invalid.InvalidBody: it is unknown, or another organization's.
+            Unavailable: nobody can tell, and the settings do not accept it then.
+        """
+        if self._session is None:
+            return
+        pair = organization_id, assistant_id
+        try:
+            known = self._answers.get(pair)
+            if known is None:
+                known = self._answers[pair] = await self._ask(self._session, *pair)
+        except Unavailable:
+            if self._accepts_unchecked:
+                return
+            raise
+        if not known:
+            raise invalid.InvalidBody([_UNKNOWN])
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, organization_id: int, assistant_id: int
+    ) -> bool:
+        url = self._url.replace("{organization_id}", str(organization_id))
+        url = url.replace("{assistant_id}", str(assistant_id))
+        with self._breaker.call():
+            status = await _status(session, url)
+            if status in _UNKNOWN_STATUSES:
+                return False
+            if status // 100 != 2:
+                raise Unavailable(f"status {status}")
+            return True
+
+
+async def _status(session: aiohttp.ClientSession, url: str) -> int:
+    try:
+        async with session.get(url, allow_redirects=False) as response:
+            return response.status
+    except (aiohttp.ClientError, OSError) as error:
+        # Texts of these may have the URL in them, and with it a password.
+        raise Unavailable(type(error).__name__) from None
+
+
+ASSISTANTS: web.AppKey[Assistants] = web.AppKey("ASSISTANTS")
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """Keep the assistants of `app`, and connections to their service if there is one."""
+    settings = app[SETTINGS]
+    async with _session(settings) if settings.assistants_url else nullcontext() as session:
+        app[ASSISTANTS] = Assistants(session, settings)
+        yield
+
+
+def _session(settings: Settings) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+        # A cookie of one organization's answer is not for the next one's question.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "application/json"},
+        timeout=aiohttp.ClientTimeout(total=settings.assistants_timeout_seconds),
+    )
