@@ -1,5 +1,6 @@
 """Assistants: whether an organization has one, which only the service that keeps them knows."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,7 +15,8 @@ from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
 
-# Pairs of an organization and an assistant that are remembered.
+# An organization and an assistant, and how many of these are remembered.
+_Pair = tuple[int, int]
 _REMEMBERED = 10_000
 
 # Seconds for which an unknown assistant is remembered at most: who just made one will use it soon.
@@ -98,11 +100,12 @@ class Assistants:
         self._accepts_unchecked = settings.assistants_unreachable == "accept"
         known_seconds = settings.assistants_cache_seconds
         unknown_seconds = min(_UNKNOWN_SECONDS, known_seconds)
-        self._answers: TLRUCache[tuple[int, int], bool] = TLRUCache(
+        self._answers: TLRUCache[_Pair, bool] = TLRUCache(
             _REMEMBERED,
             ttu=lambda _pair, known, now: now + (known_seconds if known else unknown_seconds),
             timer=time.monotonic,
         )
+        self._asking: dict[_Pair, asyncio.Task[bool]] = {}
         self._breaker = Breaker()
 
     async def check(self, organization_id: int, assistant_id: int) -> None:
@@ -118,7 +121,7 @@ class Assistants:
         try:
             known = self._answers.get(pair)
             if known is None:
-                known = self._answers[pair] = await self._ask(self._session, *pair)
+                known = await self._ask_once(self._session, pair)
         except Unavailable:
             if self._accepts_unchecked:
                 return
@@ -126,18 +129,23 @@ class Assistants:
         if not known:
             raise invalid.InvalidBody([_UNKNOWN])
 
-    async def _ask(
-        self, session: aiohttp.ClientSession, organization_id: int, assistant_id: int
-    ) -> bool:
-        url = self._url.replace("{organization_id}", str(organization_id))
-        url = url.replace("{assistant_id}", str(assistant_id))
+    async def _ask_once(self, session: aiohttp.ClientSession, pair: _Pair) -> bool:
+        """Share one question among all who have it now, or a crowd's wait looks like an outage."""
+        asking = self._asking.get(pair)
+        if asking is None:
+            asking = self._asking[pair] = asyncio.create_task(self._ask(session, pair))
+            asking.add_done_callback(lambda _task: self._asking.pop(pair))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, session: aiohttp.ClientSession, pair: _Pair) -> bool:
+        organization_id, assistant_id = map(str, pair)
+        url = self._url.replace("{organization_id}", organization_id)
         with self._breaker.call():
-            status = await _status(session, url)
-            if status in _UNKNOWN_STATUSES:
-                return False
-            if status // 100 != 2:
+            status = await _status(session, url.replace("{assistant_id}", assistant_id))
+            if status not in _UNKNOWN_STATUSES and status // 100 != 2:
                 raise Unavailable(f"status {status}")
-            return True
+        known = self._answers[pair] = status not in _UNKNOWN_STATUSES
+        return known
 
 
 async def _status(session: aiohttp.ClientSession, url: str) -> int:

@@ -1,6 +1,7 @@
 """The check of `assistant_id`, with a real HTTP server as the service that knows the assistants."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -88,10 +89,14 @@ async def create(client: Client, assistant: int = EXAMPLE["assistant_id"], **hea
     return response.status
 
 
+_strangers = itertools.count(1000)
+
+
 async def fail(checks: Assistants, organization: int, times: int) -> None:
+    """Check assistants that nobody has asked for, and have nobody tell."""
     for _ in range(times):
         with pytest.raises(assistants.Unavailable):
-            await checks.check(organization, 7)
+            await checks.check(organization, next(_strangers))
 
 
 async def stored(connection: Connection) -> int:
@@ -174,6 +179,26 @@ async def test_nobody_is_asked_for_a_preview(start: Start, directory: Directory)
 async def test_a_known_assistant_is_asked_for_once(start: Start, directory: Directory) -> None:
     client = await start()
     assert [await create(client) for _ in range(3)] == [201] * 3
+    assert len(directory.asked) == 1
+
+
+async def test_an_assistant_that_many_ask_for_at_once_is_asked_for_once(
+    start: Start, directory: Directory, organization: int
+) -> None:
+    checks = of(await start())
+    await asyncio.gather(*(checks.check(organization, 123) for _ in range(50)))
+    assert len(directory.asked) == 1
+
+
+async def test_who_goes_away_takes_no_question_from_the_others(
+    start: Start, directory: Directory, organization: int
+) -> None:
+    checks = of(await start())
+    first, second = (asyncio.create_task(checks.check(organization, 123)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert first.cancelled()
     assert len(directory.asked) == 1
 
 
@@ -452,8 +477,7 @@ async def test_a_directory_that_is_back_is_asked_again(
 ) -> None:
     directory.status = 200
     await until_asked(paused, directory, organization)
-    for assistant in range(1000, 1010):
-        await paused.check(organization, assistant)
+    await asyncio.gather(*(paused.check(organization, assistant) for assistant in range(1, 11)))
     assert len(directory.asked) == 11
 
 
@@ -499,11 +523,11 @@ async def test_one_caller_at_a_time_tries_whether_it_is_back(
     await paused.check(organization, 7)
 
 
-async def test_a_caller_that_goes_away_while_it_tries_decides_nothing(
+async def test_a_question_that_is_cancelled_while_it_tries_decides_nothing(
     paused: Assistants, directory: Directory, organization: int
 ) -> None:
     trial = await begin_trial(paused, directory, organization)
-    trial.cancel()
+    paused._asking[organization, 123].cancel()
     with pytest.raises(asyncio.CancelledError):
         await trial
     directory.asked.clear()
@@ -515,15 +539,15 @@ async def test_a_caller_that_goes_away_while_it_tries_decides_nothing(
         await second
 
 
-async def test_a_caller_that_goes_away_is_no_failure(
+async def test_a_question_that_is_cancelled_is_no_failure(
     start: Start, directory: Directory, organization: int
 ) -> None:
     directory.answering.clear()
     checks = of(await start(assistants_timeout_seconds=20.0))
     gone = [asyncio.create_task(checks.check(organization, number)) for number in range(1, 11)]
     await eventually(lambda: len(directory.asked) == 10, 10, "ten questions")
-    for task in gone:
-        task.cancel()
+    for question in checks._asking.values():
+        question.cancel()
     await asyncio.wait(gone)
     directory.answering.set()
     await checks.check(organization, 123)
