@@ -82,6 +82,9 @@ def _post(path: str, scope: str, handler: Handler) -> web.RouteDef:
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        app[postgres.POOL], app[SETTINGS].idempotency_kept, app[relay.RELAY].wake
+        app[postgres.POOL],
+        app[assistants.ASSISTANTS],
+        app[SETTINGS].idempotency_kept,
+        app[relay.RELAY].wake,
     )
     yield

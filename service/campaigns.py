@@ -13,8 +13,10 @@ from aiohttp import web
 
 from service import events, postgres, queries, templates
 from service.access import Trace
+from service.assistants import Assistants, Unavailable
 from service.filters import Value
 from service.idempotency import Answer, Attempt
+from service.invalid import InvalidBody
 
 if TYPE_CHECKING:
     from service.keys import Caller
@@ -101,9 +103,14 @@ class Campaigns:
     """The use cases of a campaign, each in one transaction that is over when the call returns."""
 
     def __init__(
-        self, pool: postgres.Pool, answers_kept: timedelta, wake_relay: Callable[[], None]
+        self,
+        pool: postgres.Pool,
+        assistants: Assistants,
+        answers_kept: timedelta,
+        wake_relay: Callable[[], None],
     ) -> None:
         self._pool = pool
+        self._assistants = assistants
         self._answers_kept = answers_kept
         self._wake_relay = wake_relay
         self._reserved_ids: deque[int] = deque()
@@ -116,24 +123,53 @@ class Campaigns:
         An attempt that was made before is answered as it was then.
 
         Raises:
+            invalid.InvalidBody, assistants.Unavailable: the assistant is not accepted.
             idempotency.KeyReused: the key of the attempt belongs to another one.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
-        variables = draft.template_variables()
+        try:
+            await self._assistants.check(caller.organization_id, draft.assistant_id)
+        except (InvalidBody, Unavailable):
+            # It was accepted when the campaign was created, if it was.
+            async with self._pool.acquire() as connection:
+                answer = await _earlier_answer(connection, caller, attempt)
+            if answer is None:
+                raise
+            return answer
         async with self._pool.acquire() as connection:
-            campaign = _new(await self._next_id(connection), caller, draft)
-            event = events.created(campaign, variables, trace)
-            answer = _created(campaign)
-            while not await queries.create_draft(
-                connection, campaign, event, answer, attempt, self._answers_kept
-            ):
-                assert attempt
-                found = await queries.find_answer(connection, caller.organization_id, attempt)
-                # Unless it was pruned just now.
-                if found:
-                    return attempt.replay(*found)
+            return await self._store_once(connection, caller, draft, trace, attempt)
+
+    async def _store_once(
+        self,
+        connection: postgres.Connection,
+        caller: Caller,
+        draft: Draft,
+        trace: Trace,
+        attempt: Attempt | None,
+    ) -> Answer:
+        campaign = _new(await self._next_id(connection), caller, draft)
+        event = events.created(campaign, draft.template_variables(), trace)
+        answer = _created(campaign)
+        while not await queries.create_draft(
+            connection, campaign, event, answer, attempt, self._answers_kept
+        ):
+            # There is one, unless it was pruned just now.
+            if earlier := await _earlier_answer(connection, caller, attempt):
+                return earlier
         self._wake_relay()
         return answer
+
+    async def rehearse(self, caller: Caller, draft: Draft) -> dict[str, object]:
+        """What a create would answer, without what only storing brings about; and its variables.
+
+        Raises:
+            invalid.InvalidBody, assistants.Unavailable: the assistant is not accepted.
+        """
+        await self._assistants.check(caller.organization_id, draft.assistant_id)
+        campaign = asdict(_new(0, caller, draft))
+        for name in ("id", "created_at", "updated_at"):
+            del campaign[name]
+        return campaign | {"template_variables": draft.template_variables()}
 
     async def read(self, caller: Caller, campaign_id: int) -> Campaign:
         """Raises: NotFound, postgres.Unavailable."""
@@ -153,17 +189,18 @@ class Campaigns:
 CAMPAIGNS: web.AppKey[Campaigns] = web.AppKey("CAMPAIGNS")
 
 
+async def _earlier_answer(
+    connection: postgres.Connection, caller: Caller, attempt: Attempt | None
+) -> Answer | None:
+    if attempt is None:
+        return None
+    found = await queries.find_answer(connection, caller.organization_id, attempt)
+    return attempt.replay(*found) if found else None
+
+
 def _created(campaign: Campaign) -> Answer:
     headers = {"Location": f"/api/v1/campaigns/{campaign.id}", "ETag": campaign.etag}
     return Answer(201, headers, campaign.to_json())
-
-
-def rehearsal(caller: Caller, draft: Draft) -> dict[str, object]:
-    """What a create would answer, without what only storing brings about; and its variables."""
-    campaign = asdict(_new(0, caller, draft))
-    for name in ("id", "created_at", "updated_at"):
-        del campaign[name]
-    return campaign | {"template_variables": draft.template_variables()}
 
 
 def _new(campaign_id: int, caller: Caller, draft: Draft) -> Campaign:

@@ -3,9 +3,8 @@
 import orjson
 from aiohttp import web
 
-from service import bodies, campaigns, idempotency, previews, schemas
+from service import bodies, idempotency, previews, schemas
 from service.access import TRACE
-from service.assistants import ASSISTANTS
 from service.auth import CALLER
 from service.campaigns import CAMPAIGNS
 from service.limits import LIMITS
@@ -15,9 +14,8 @@ async def create_campaign(request: web.Request) -> web.Response:
     validate_only = schemas.load_validate_only(request.query)
     body = await bodies.read(request)
     draft = schemas.load_draft(body)
-    await request.app[ASSISTANTS].check(request[CALLER].organization_id, draft.assistant_id)
     if validate_only:
-        answer = campaigns.rehearsal(request[CALLER], draft)
+        answer = await request.app[CAMPAIGNS].rehearse(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
     request.app[LIMITS].count_create(request)
     attempt = idempotency.attempt(request, body)
