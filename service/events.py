@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.access import Trace
-    from service.campaigns import Campaign
+    from service.drafts import Campaign
     from service.templates import Variables
 
 CONTENT_TYPE = "application/cloudevents+json"

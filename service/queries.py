@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from service import campaigns, events, idempotency, keys
+from service import drafts, events, idempotency, keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ async def reserve_campaign_ids(connection: Connection, count: int) -> list[int]:
 
 async def create_draft(
     connection: Connection,
-    campaign: campaigns.Campaign,
+    campaign: drafts.Campaign,
     event: events.Event,
     answer: idempotency.Answer,
     attempt: idempotency.Attempt | None,
@@ -140,12 +140,12 @@ def _record(attempt: idempotency.Attempt | None, answer: idempotency.Answer) -> 
 
 async def find_campaign(
     connection: Connection, organization_id: int, campaign_id: int
-) -> campaigns.Campaign | None:
+) -> drafts.Campaign | None:
     row = await connection.fetchrow(STATEMENTS["find_campaign"], organization_id, campaign_id)
     if row is None:
         return None
     texts = ("fallback_values", "variable_mappings", "available_variables")
-    return campaigns.Campaign(**dict(row) | {name: orjson.loads(row[name]) for name in texts})
+    return drafts.Campaign(**dict(row) | {name: orjson.loads(row[name]) for name in texts})
 
 
 async def find_answer(

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, pre_load, validate
 from multidict import MultiMapping
 
-from service import campaigns, phrases, previews, templates, tokens
+from service import drafts, phrases, previews, templates, tokens
 from service.invalid import InvalidBody, InvalidParameters, body_errors, parameter_errors
 
 # Characters, entries, attempts and minutes. A limit that came later would break callers, so each
@@ -123,7 +123,7 @@ class _BodySchema(Schema):
 class _CampaignSchema(_BodySchema):
     """`POST /api/v1/campaigns`, in the published order of its fields."""
 
-    shape = campaigns.Draft
+    shape = drafts.Draft
 
     name = _text(_visible, _storable, pre_load=_trimmed, required=True)
     description = _text(
@@ -131,7 +131,7 @@ class _CampaignSchema(_BodySchema):
         _storable,
     )
     campaign_type = _text(
-        validate.OneOf(get_args(campaigns.CampaignType), error="Must be one of: {choices}."),
+        validate.OneOf(get_args(drafts.CampaignType), error="Must be one of: {choices}."),
         required=True,
     )
     assistant_id = _integer(1, _LARGEST_ID, required=True)
@@ -158,13 +158,13 @@ _CAMPAIGN = _CampaignSchema()
 _PREVIEW = _PreviewSchema()
 
 
-def load_draft(body: object) -> campaigns.Draft:
+def load_draft(body: object) -> drafts.Draft:
     """Read the body of a create.
 
     Raises:
         InvalidBody: naming all that is wrong with it.
     """
-    draft: campaigns.Draft = _load(_CAMPAIGN, body)
+    draft: drafts.Draft = _load(_CAMPAIGN, body)
     return draft
 
 

@@ -16,6 +16,7 @@ from service.postgres import Connection
 from service.settings import DEFAULT_FILE, Settings, load
 from tests.conftest import Client, Start, create_key
 from tests.test_create import EXAMPLE
+from tests.test_docs import REQUESTS
 
 PATH = "/api/v1/campaigns"
 PREVIEW = "/api/v1/campaigns/template-preview"
@@ -194,10 +195,19 @@ def test_no_more_buckets_are_remembered_than_memory_has_room_for(
     assert len(buckets._buckets) == 10
 
 
-def test_the_example_for_production_sets_limits_that_serve_a_caller_well() -> None:
-    settings = load({"CONFIG_FILE": str(DEFAULT_FILE.with_name("production.toml"))})
-    assert settings.key_requests_per_second >= settings.organization_creates_per_second >= 10
-    assert settings.key_requests_burst >= settings.organization_creates_burst >= 50
+async def test_with_the_example_for_production_the_answer_is_as_the_page_shows(
+    start_limited: StartLimited,
+) -> None:
+    example = load({"CONFIG_FILE": str(DEFAULT_FILE.with_name("production.toml"))})
+    client = await start_limited(
+        key_requests_per_second=example.key_requests_per_second,
+        key_requests_burst=example.key_requests_burst,
+        organization_creates_per_second=example.organization_creates_per_second,
+        organization_creates_burst=example.organization_creates_burst,
+    )
+    answer = await client.post(PATH, json=EXAMPLE)
+    for header in ("RateLimit-Policy", "RateLimit"):
+        assert f"\n{header}: {answer.headers[header]}\n" in REQUESTS
 
 
 def test_the_headers_are_what_the_proposed_standard_asks_for() -> None:
