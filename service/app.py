@@ -12,6 +12,7 @@ from service import (
     bodies,
     callers,
     campaigns,
+    capacity,
     handlers,
     health,
     idempotency,
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(limits.tell)
     app.cleanup_ctx.extend(
         [
+            capacity.context,
             slots.context,
             limits.context,
             postgres.context,

@@ -15,6 +15,7 @@ from service import (
     auth,
     bodies,
     campaigns,
+    connections,
     idempotency,
     invalid,
     limits,
@@ -77,6 +78,12 @@ KINDS: dict[type[BaseException], Kind] = {
         "Method not allowed",
         detail="This path has other methods; the header Allow lists them.",
     ),
+    connections.HeadersTooSlow: Kind(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "headers-too-slow",
+        "The headers take too long",
+        closes=True,
+    ),
     bodies.TooSlow: Kind(
         HTTPStatus.REQUEST_TIMEOUT,
         "body-too-slow",
@@ -125,6 +132,19 @@ KINDS: dict[type[BaseException], Kind] = {
         # Sooner it may not even be asked.
         headers=(("Retry-After", f"{assistants.PAUSE_SECONDS:.0f}"),),
         logged=False,
+    ),
+    connections.HeadersTooLarge: Kind(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "headers-too-large",
+        "The headers are too large",
+        closes=True,
+    ),
+    connections.TooMany: Kind(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too-many-connections",
+        "The service has no connection to spare",
+        headers=(("Retry-After", "1"),),
+        closes=True,
     ),
     postgres.Unavailable: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -10,10 +11,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from service import access, problems
-from service.settings import Settings
+from service import access, capacity, connections, problems
+from service.capacity import CAPACITY
+from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
+
+# Clients whose connect may wait for us to accept it. One more has to try again, a second later, and
+# accepting one takes us well below a millisecond.
+_BACKLOG = 1024
 
 
 async def run(app: web.Application, settings: Settings) -> None:
@@ -21,20 +27,37 @@ async def run(app: web.Application, settings: Settings) -> None:
 
     Raises:
         OSError: nobody may listen at this address, or somebody does already.
+        Failure: this process may not open enough connections.
     """
+    capacity.claim_files(settings)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    runner = _Runner(app, access_log=None, shutdown_timeout=settings.shutdown_seconds)
+    runner = _Runner(
+        app, access_log=None, shutdown_timeout=settings.shutdown_seconds, **_limits(settings)
+    )
     try:
         await runner.setup()
-        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        site = web.TCPSite(runner, settings.http_host, settings.http_port, backlog=_BACKLOG)
+        await site.start()
         await stopped.wait()
     finally:
         await runner.cleanup()
 
 
-class _Connection(web.RequestHandler):
+def _limits(settings: Settings) -> dict[str, Any]:
+    return {
+        "keepalive_timeout": settings.http_idle_seconds,
+        # A body that was refused unread gets as long as any other, or the answer may get lost.
+        "lingering_time": settings.http_body_timeout_seconds,
+        # All headers together are limited, so a line or their number needs no limit of its own.
+        "max_line_size": settings.http_header_bytes,
+        "max_field_size": settings.http_header_bytes,
+        "max_headers": settings.http_header_bytes,
+    }
+
+
+class _Connection(connections.Connection):
     """What aiohttp cannot parse never gets to the middlewares, and it would log it as it came."""
 
     __slots__ = ()
@@ -50,7 +73,7 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("An answer is on its way already.")
         trace, error = access.trace(request), exc or RuntimeError(message)
-        if not isinstance(error, HttpProcessingError):
+        if not isinstance(error, HttpProcessingError | connections.Refused):
             logger.error(
                 "request failed", status=status, request_id=trace.request_id, exc_info=error
             )
@@ -58,18 +81,24 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
+    def __init__(self, app: web.Application, made: web.Server) -> None:
+        make_request = made.request_factory
+        super().__init__(
+            made.request_handler,
+            request_factory=lambda message, *rest: make_request(_harmless(message), *rest),
+            capacity=app[CAPACITY],
+            limits=app[SETTINGS],
+            **made._kwargs,
+        )
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
         # An AppRunner makes its server by itself, and has no parameter for the class.
-        server.__class__ = _Server
-        make_request = server.request_factory
-        server.request_factory = lambda message, *rest: make_request(_harmless(message), *rest)
-        return server
+        return _Server(self.app, await super()._make_server())
 
 
 def _harmless(message: RawRequestMessage) -> RawRequestMessage:

@@ -29,6 +29,11 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     http_body_timeout_seconds: float = 10.0
+    http_header_timeout_seconds: float = 10.0
+    http_header_bytes: int = 16384
+    http_answer_timeout_seconds: float = 10.0
+    http_idle_seconds: float = 75.0
+    http_connections: int = 1000
     http_concurrent_requests: int = 200
     key_requests_per_second: float = 0.0
     key_requests_burst: int = 200
@@ -133,6 +138,11 @@ class _SettingsSchema(Schema):
     http_host = typed.String(validate=validate.Length(min=1))
     http_port = _Integer(validate=validate.Range(1, 65535))
     http_body_timeout_seconds = _seconds()
+    http_header_timeout_seconds = _seconds()
+    http_header_bytes = _Integer(validate=validate.Range(1024, 1024 * 1024))
+    http_answer_timeout_seconds = _seconds()
+    http_idle_seconds = _seconds()
+    http_connections = _Integer(validate=validate.Range(10, 1_000_000))
     http_concurrent_requests = _Integer(validate=validate.Range(1, 10_000))
     key_requests_per_second = _rate()
     key_requests_burst = _burst()

@@ -5,8 +5,8 @@ import http.client
 import json
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,10 @@ class Target:
         [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kilobytes) * 1024
 
+    def open_files(self) -> int:
+        """How many files the process has open, connections among them."""
+        return len(list(Path(f"/proc/{self.process_id}/fd").iterdir()))
+
     def connect(self) -> socket.socket:
         host, _, port = self.address.partition(":")
         return socket.create_connection((host, int(port)), timeout=30)
@@ -87,24 +91,43 @@ class Target:
             return Answer(response.status, response.headers, response.read())
 
 
+StartTarget = Callable[..., Target]
+
+
 @pytest.fixture(scope="module")
-def target(
+def start_target(
     worker: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Target]:
-    with a_database(f"hostile_{worker}", template_database) as url:
-        settings = replace(least_privileged(url, NOWHERE), http_body_timeout_seconds=2)
-        owner = replace(settings, database_url=url)
+) -> Iterator[StartTarget]:
+    """Starts targets, by a name and the settings that matter."""
+    with ExitStack() as targets:
 
-        async def authorize() -> str:
-            async with postgres.connect(owner) as connection:
-                return await create_key(connection, keys.Grant(1, "hostile"))
+        def start(name: str, **limits: Any) -> Target:
+            database = a_database(f"{name}_{worker}", template_database)
+            url = targets.enter_context(database)
+            settings = replace(least_privileged(url, NOWHERE), **limits)
+            return targets.enter_context(_a_target(settings, url, tmp_path_factory.mktemp(name)))
 
-        folder = tmp_path_factory.mktemp("hostile")
-        service = Service(settings, steady_port(folder / "port"), log=folder / "log")
-        try:
-            service.wait()
-            address = urlsplit(service.url).netloc
-            api_key = asyncio.run(authorize())
-            yield Target(owner, address, api_key, folder / "log", service.process_id)
-        finally:
-            service.kill()
+        yield start
+
+
+@pytest.fixture(scope="module")
+def target(start_target: StartTarget) -> Target:
+    return start_target("hostile", http_body_timeout_seconds=2)
+
+
+@contextmanager
+def _a_target(settings: Settings, owners_url: str, folder: Path) -> Iterator[Target]:
+    owner = replace(settings, database_url=owners_url)
+
+    async def authorize() -> str:
+        async with postgres.connect(owner) as connection:
+            return await create_key(connection, keys.Grant(1, "hostile"))
+
+    service = Service(settings, steady_port(folder / "port"), log=folder / "log")
+    try:
+        service.wait()
+        address = urlsplit(service.url).netloc
+        api_key = asyncio.run(authorize())
+        yield Target(owner, address, api_key, folder / "log", service.process_id)
+    finally:
+        service.kill()

@@ -56,6 +56,8 @@ def test_the_page_tells_the_system_values() -> None:
 def test_the_page_about_requests_tells_every_limit() -> None:
     for text in (
         f"at most {bodies.LARGEST:,} bytes, sent within {Settings().http_body_timeout_seconds:g} s",
+        f"did not arrive within {Settings().http_header_timeout_seconds:g} seconds (a setting)",
+        f"have more than {Settings().http_header_bytes:,} bytes (a setting)",
         f"1 to {schemas.LONGEST_NAME} characters",
         f"| {schemas.LONGEST_DESCRIPTION:,} characters |",
         f"1 to {2**63 - 1:,} |",
