@@ -67,8 +67,9 @@ class Capacity:
         return True
 
     def renew(self, connection: Connection) -> None:
-        """Note that it has sent a request."""
-        self._connections.move_to_end(connection)
+        """Note that it has sent a request; what had arrived of a closed one may be read yet."""
+        if connection in self._connections:
+            self._connections.move_to_end(connection)
 
     def forget(self, connection: Connection) -> None:
         """Note that it is closed, or never was admitted."""

@@ -142,7 +142,7 @@ class _SettingsSchema(Schema):
     http_header_bytes = _Integer(validate=validate.Range(1024, 1024 * 1024))
     http_answer_timeout_seconds = _seconds()
     http_idle_seconds = _seconds()
-    http_connections = _Integer(validate=validate.Range(10, 1_000_000))
+    http_connections = _Integer(validate=validate.Range(10, 100_000))
     http_concurrent_requests = _Integer(validate=validate.Range(1, 10_000))
     key_requests_per_second = _rate()
     key_requests_burst = _burst()
