@@ -377,5 +377,7 @@ def test_a_service_raises_its_own_limit_of_open_files(tmp_path: Path) -> None:
         env=os.environ | {"HTTP_PORT": str(port), "AMQP_URL": NOWHERE},
     ) as service:
         limit = psutil.Process(service.pid)
-        until(lambda: limit.rlimit(psutil.RLIMIT_NOFILE)[0] == 1110, 30, lambda: "it does not")
-        service.kill()
+        try:
+            until(lambda: limit.rlimit(psutil.RLIMIT_NOFILE)[0] == 1110, 30, lambda: "it does not")
+        finally:
+            service.kill()
