@@ -33,7 +33,7 @@ class NormalTraffic:
         self._over.set()
         self._thread.join()
         assert self._failures == []
-        limits = self._target.settings
+        limits = self._target.owner
         # Besides connections, those to the database, and some 20 of a process that does nothing.
         assert self._most_files <= limits.http_connections + limits.database_pool_size + 40
 
