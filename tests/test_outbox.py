@@ -18,11 +18,11 @@ async def test_the_oldest_event_of_a_campaign_goes_first_and_alone(
 
 
 async def test_events_that_one_relay_holds_are_passed_over_by_another(
-    connection: Connection, settings: Settings
+    connection: Connection, owner: Settings
 ) -> None:
     for campaign_id in (1, 2):
         await insert_event(connection, campaign_id=campaign_id, sequence=1)
-    async with postgres.connect(settings) as other, connection.transaction():
+    async with postgres.connect(owner) as other, connection.transaction():
         [held] = await queries.claim_events(connection, limit=1)
         [free] = await queries.claim_events(other, limit=10)
     assert {held.campaign_id, free.campaign_id} == {1, 2}
