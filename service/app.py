@@ -34,8 +34,8 @@ def create_app(settings: Settings) -> web.Application:
         middlewares=[
             access.middleware,
             problems.middleware,
-            slots.middleware,
             auth.middleware,
+            slots.middleware,
             limits.middleware,
         ],
         client_max_size=bodies.LARGEST,
@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> web.Application:
             slots.context,
             limits.context,
             postgres.context,
+            health.context,
             callers.context,
             idempotency.context,
             assistants.context,

@@ -3,14 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import aiohttp
 import structlog
 from aiohttp import web
-from cachetools import TLRUCache
+from cachetools import LRUCache, TLRUCache
 
 from service import invalid
+from service.flights import Flights
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
@@ -22,12 +23,16 @@ _REMEMBERED = 10_000
 # Seconds for which an unknown assistant is remembered at most: who just made one will use it soon.
 _UNKNOWN_SECONDS = 5.0
 
-# Failures in a row after which nobody is asked, and seconds until somebody is again.
+# Failures in a row of an organization's questions after which nobody is asked for it, and seconds
+# until somebody is again.
 FAILURES = 5
 PAUSE_SECONDS = 10.0
 
-# Connections that one process opens at most; who waits for one does so within the deadline.
-_CONNECTIONS = 20
+# Questions of one organization at the same time; the next one waits for its turn.
+_TURNS = 20
+
+# Connections that one process opens at most.
+_CONNECTIONS = 100
 
 # The assistant is not there, or not for this organization. A 401 is about our own credentials.
 _UNKNOWN_STATUSES = (403, 404, 410)
@@ -46,7 +51,7 @@ class Unavailable(Exception):
 class Breaker:
     """Spares a service that is down its callers, and them the wait.
 
-    After a pause one caller tries it, and what comes of that decides for all. Outcomes of calls
+    After a pause one caller tries it, and what comes of that decides. Outcomes of calls
     that were under way when the pause began decide nothing, nor does a call that is cancelled. The
     library `circuitbreaker` would let all callers try at once, and closes upon either of those.
     """
@@ -91,12 +96,38 @@ class Breaker:
             logger.warning("assistants not asked for a while", seconds=PAUSE_SECONDS)
 
 
+class _Asker:
+    """What one organization has to do with the directory, so that it cannot spoil it for others."""
+
+    def __init__(self) -> None:
+        self.breaker = Breaker()
+        self._turns = asyncio.Semaphore(_TURNS)
+
+    @asynccontextmanager
+    async def turn(self, within_seconds: float) -> AsyncIterator[None]:
+        """Wait for a turn, which is no failure of the directory's if it does not come in time.
+
+        Raises:
+            Unavailable: it did not.
+        """
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("too many questions of one organization") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+
 class Assistants:
     """What is known of the assistants of organizations; without a session, nobody is asked."""
 
     def __init__(self, session: aiohttp.ClientSession | None, settings: Settings) -> None:
         self._session = session
         self._url = settings.assistants_url
+        self._timeout_seconds = settings.assistants_timeout_seconds
         self._accepts_unchecked = settings.assistants_unreachable == "accept"
         known_seconds = settings.assistants_cache_seconds
         unknown_seconds = min(_UNKNOWN_SECONDS, known_seconds)
@@ -105,8 +136,8 @@ class Assistants:
             ttu=lambda _pair, known, now: now + (known_seconds if known else unknown_seconds),
             timer=time.monotonic,
         )
-        self._asking: dict[_Pair, asyncio.Task[bool]] = {}
-        self._breaker = Breaker()
+        self._askers: LRUCache[int, _Asker] = LRUCache(_REMEMBERED)
+        self._flights = Flights(self._ask)
 
     async def check(self, organization_id: int, assistant_id: int) -> None:
         """Let pass an assistant of this organization.
@@ -121,7 +152,7 @@ class Assistants:
         try:
             known = self._answers.get(pair)
             if known is None:
-                known = await self._ask_once(self._session, pair)
+                known = await self._flights.join(pair)
         except Unavailable:
             if self._accepts_unchecked:
                 return
@@ -129,32 +160,28 @@ class Assistants:
         if not known:
             raise invalid.InvalidBody([_UNKNOWN])
 
-    async def _ask_once(self, session: aiohttp.ClientSession, pair: _Pair) -> bool:
-        """Share one question among all who have it now, or a crowd's wait looks like an outage."""
-        asking = self._asking.get(pair)
-        if asking is None:
-            asking = self._asking[pair] = asyncio.create_task(self._ask(session, pair))
-            asking.add_done_callback(lambda _task: self._asking.pop(pair))
-        return await asyncio.shield(asking)
-
-    async def _ask(self, session: aiohttp.ClientSession, pair: _Pair) -> bool:
-        organization_id, assistant_id = map(str, pair)
-        url = self._url.replace("{organization_id}", organization_id)
-        with self._breaker.call():
-            status = await _status(session, url.replace("{assistant_id}", assistant_id))
-            if status not in _UNKNOWN_STATUSES and status // 100 != 2:
-                raise Unavailable(f"status {status}")
+    async def _ask(self, pair: _Pair) -> bool:
+        asker = self._askers.get(pair[0]) or _Asker()
+        self._askers[pair[0]] = asker
+        async with asker.turn(self._timeout_seconds):
+            with asker.breaker.call():
+                status = await self._status(pair)
+                if status not in _UNKNOWN_STATUSES and status // 100 != 2:
+                    raise Unavailable(f"status {status}")
         known = self._answers[pair] = status not in _UNKNOWN_STATUSES
         return known
 
-
-async def _status(session: aiohttp.ClientSession, url: str) -> int:
-    try:
-        async with session.get(url, allow_redirects=False) as response:
-            return response.status
-    except (aiohttp.ClientError, OSError) as error:
-        # Texts of these may have the URL in them, and with it a password.
-        raise Unavailable(type(error).__name__) from None
+    async def _status(self, pair: _Pair) -> int:
+        organization_id, assistant_id = map(str, pair)
+        url = self._url.replace("{organization_id}", organization_id)
+        url = url.replace("{assistant_id}", assistant_id)
+        assert self._session
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                return response.status
+        except (aiohttp.ClientError, OSError) as error:
+            # Texts of these may have the URL in them, and with it a password.
+            raise Unavailable(type(error).__name__) from None
 
 
 ASSISTANTS: web.AppKey[Assistants] = web.AppKey("ASSISTANTS")

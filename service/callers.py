@@ -3,18 +3,23 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from aiohttp import web
-from cachetools import TLRUCache
+from cachetools import LRUCache, TLRUCache
 
 from service import background, keys, postgres, queries
+from service.flights import Flights
 from service.postgres import POOL
 from service.settings import SETTINGS, Settings
 
 # Keys that are remembered, known and unknown ones alike; strangers can push out no more than these.
 _REMEMBERED = 10_000
+
+# Look-ups at the same time of keys that never were good here; they leave connections to all others.
+_STRANGERS = 2
 
 # Seconds between two writes of when keys were last used.
 _USAGE_SECONDS = 60.0
@@ -37,7 +42,9 @@ class Callers:
             ttu=lambda _hashed, answer, _now: answer.asked_at + settings.key_cache_seconds,
             timer=time.monotonic,
         )
-        self._looking: dict[bytes, asyncio.Task[_Answer]] = {}
+        self._flights = Flights(self._look_up)
+        self._seen: LRUCache[bytes, None] = LRUCache(_REMEMBERED)
+        self._strangers = asyncio.Semaphore(_STRANGERS)
         self._used: dict[tuple[int, int], datetime] = {}
 
     async def find(self, key: str) -> keys.Caller | None:
@@ -48,26 +55,22 @@ class Callers:
             postgres.Unavailable: nobody can tell.
         """
         hashed = keys.sha256(key)
-        answer = self._answers.get(hashed) or await self._look_up_once(hashed)
+        answer = self._answers.get(hashed) or await self._flights.join(hashed)
         caller, now = answer.caller, datetime.now(UTC)
         if caller is None or (caller.expires_at is not None and caller.expires_at <= now):
             return None
         self._used[caller.organization_id, caller.key_id] = now
         return caller
 
-    async def _look_up_once(self, hashed: bytes) -> _Answer:
-        """Share one look-up among all who ask at the same time, also when one of them goes away."""
-        looking = self._looking.get(hashed)
-        if looking is None:
-            looking = self._looking[hashed] = asyncio.create_task(self._look_up(hashed))
-            looking.add_done_callback(lambda _task: self._looking.pop(hashed))
-        return await asyncio.shield(looking)
-
     async def _look_up(self, hashed: bytes) -> _Answer:
-        asked_at = time.monotonic()
-        async with self._pool.acquire() as connection:
-            answer = _Answer(asked_at, await queries.find_key(connection, hashed))
+        # A key that was good before need not wait behind those that strangers make up.
+        async with nullcontext() if hashed in self._seen else self._strangers:
+            asked_at = time.monotonic()
+            async with self._pool.acquire() as connection:
+                answer = _Answer(asked_at, await queries.find_key(connection, hashed))
         self._answers[hashed] = answer
+        if answer.caller is not None:
+            self._seen[hashed] = None
         return answer
 
     async def write_usage(self) -> None:

@@ -1,12 +1,17 @@
 """Health: whether the process answers, and whether it can do its work."""
 
+from collections.abc import AsyncIterator
+
 import asyncpg
 import orjson
 from aiohttp import web
 
 from service import postgres, queries
+from service.flights import Flights
 from service.postgres import POOL, SCHEMA_REVISION
 from service.relay import RELAY
+
+_FLIGHTS: web.AppKey[Flights[web.Application, str | None]] = web.AppKey("_FLIGHTS")
 
 
 async def healthz(_request: web.Request) -> web.Response:
@@ -15,7 +20,7 @@ async def healthz(_request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """Ready is who can store a campaign; without the broker its events wait in the outbox."""
-    problem = await _database_problem(request.app)
+    problem = await request.app[_FLIGHTS].join(request.app)
     return _json(
         {
             "status": "unready" if problem else "ready",
@@ -24,6 +29,12 @@ async def readyz(request: web.Request) -> web.Response:
         },
         status=503 if problem else 200,
     )
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """However many ask at the same time, they take one connection."""
+    app[_FLIGHTS] = Flights(_database_problem)
+    yield
 
 
 async def _database_problem(app: web.Application) -> str | None:

@@ -287,15 +287,29 @@ async def test_a_directory_that_does_not_answer_costs_no_more_than_the_deadline(
     assert len(directory.asked) == 1
 
 
-async def test_the_wait_for_a_connection_is_within_the_deadline(
+async def test_the_wait_for_a_turn_is_within_the_deadline_and_no_failure_of_the_directory(
     start: Start, directory: Directory, organization: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assistants, "_CONNECTIONS", 1)
+    monkeypatch.setattr(assistants, "_TURNS", 1)
     directory.answering.clear()
     checks = of(await start(assistants_timeout_seconds=0.5))
     async with asyncio.timeout(5):
         await asyncio.gather(*(fail(checks, organization, 1) for _ in range(20)))
-    assert len(directory.asked) < 20
+    assert len(directory.asked) < 5
+    directory.answering.set()
+    await checks.check(organization, 123)
+
+
+async def test_what_one_organization_does_to_the_directory_is_not_held_against_others(
+    start: Start, directory: Directory, organization: int
+) -> None:
+    checks = of(await start(assistants_timeout_seconds=0.5))
+    directory.status = 500
+    await fail(checks, organization + 1, 5)
+    directory.status = None
+    with pytest.raises(assistants.Unavailable, match="not asked"):
+        await checks.check(organization + 1, 123)
+    await checks.check(organization, 123)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +541,7 @@ async def test_a_question_that_is_cancelled_while_it_tries_decides_nothing(
     paused: Assistants, directory: Directory, organization: int
 ) -> None:
     trial = await begin_trial(paused, directory, organization)
-    paused._asking[organization, 123].cancel()
+    paused._flights._under_way[organization, 123].cancel()
     with pytest.raises(asyncio.CancelledError):
         await trial
     directory.asked.clear()
@@ -546,7 +560,7 @@ async def test_a_question_that_is_cancelled_is_no_failure(
     checks = of(await start(assistants_timeout_seconds=20.0))
     gone = [asyncio.create_task(checks.check(organization, number)) for number in range(1, 11)]
     await eventually(lambda: len(directory.asked) == 10, 10, "ten questions")
-    for question in checks._asking.values():
+    for question in checks._flights._under_way.values():
         question.cancel()
     await asyncio.wait(gone)
     directory.answering.set()
