@@ -117,6 +117,12 @@ KINDS: dict[type[BaseException], Kind] = {
         "The Idempotency-Key belongs to another request",
     ),
     limits.TooMany: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
+    slots.TooManyAtOnce: Kind(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-many-at-once",
+        "Too many requests at once",
+        headers=(("Retry-After", "1"),),
+    ),
     slots.Overloaded: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "overloaded",

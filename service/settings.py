@@ -35,6 +35,7 @@ class Settings:
     http_idle_seconds: float = 75.0
     http_connections: int = 1000
     http_concurrent_requests: int = 200
+    organization_concurrent_requests: int = 200
     key_requests_per_second: float = 0.0
     key_requests_burst: int = 200
     organization_creates_per_second: float = 0.0
@@ -144,6 +145,7 @@ class _SettingsSchema(Schema):
     http_idle_seconds = _seconds()
     http_connections = _Integer(validate=validate.Range(10, 100_000))
     http_concurrent_requests = _Integer(validate=validate.Range(1, 10_000))
+    organization_concurrent_requests = _Integer(validate=validate.Range(1, 10_000))
     key_requests_per_second = _rate()
     key_requests_burst = _burst()
     organization_creates_per_second = _rate()

@@ -2,30 +2,33 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.settings import SETTINGS
+from service.auth import CALLER
+from service.settings import SETTINGS, Settings
 
 
 class Overloaded(Exception):
     """All slots are taken; a queue would only make everybody wait."""
 
 
-class Slots:
-    """The slots of this process."""
+class TooManyAtOnce(Exception):
+    """An organization has its share of the slots."""
 
-    def __init__(self, number: int) -> None:
-        self._number = self._free = number
+
+class Share:
+    """A number of places, of which each request takes one."""
+
+    def __init__(self, places: int, refusal: Exception) -> None:
+        self._free = places
+        self._refusal = refusal
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Work in a slot.
-
-        Raises:
-            Overloaded: there is none.
-        """
+        """Work in a place, or raise the refusal if there is none."""
         self._free -= 1
         try:
             self._check()
@@ -35,11 +38,7 @@ class Slots:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Let others work while a request waits for its caller, who may be slow on purpose.
-
-        Raises:
-            Overloaded: there is none when it has got what it waited for.
-        """
+        """Give a place to others for a while, and raise the refusal if there is none after it."""
         self._free += 1
         try:
             yield
@@ -49,7 +48,43 @@ class Slots:
 
     def _check(self) -> None:
         if self._free < 0:
-            raise Overloaded(f"The service works on {self._number} requests already.")
+            raise self._refusal
+
+
+class Slots:
+    """The slots of this process, of which each organization may have a share."""
+
+    def __init__(self, settings: Settings) -> None:
+        number = settings.http_concurrent_requests
+        self._all = Share(number, Overloaded(f"The service works on {number} requests already."))
+        self._share = settings.organization_concurrent_requests
+        # A share is forgotten with the last request that has a place in it.
+        self._shares: WeakValueDictionary[int, Share] = WeakValueDictionary()
+
+    @contextmanager
+    def taken(self, organization_id: int) -> Iterator[None]:
+        """Work in a slot.
+
+        Raises:
+            Overloaded, TooManyAtOnce: there is none.
+        """
+        refusal = TooManyAtOnce(f"Your organization has {self._share} requests under way already.")
+        share = self._shares.setdefault(organization_id, Share(self._share, refusal))
+        with share.taken(), self._all.taken():
+            yield
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let others work while a request waits for its caller, who may be slow on purpose.
+
+        It keeps its place in the share of its organization, or the bytes that have arrived would
+        fill the memory.
+
+        Raises:
+            Overloaded: there is none when it has got what it waited for.
+        """
+        with self._all.lent():
+            yield
 
 
 SLOTS: web.AppKey[Slots] = web.AppKey("SLOTS")
@@ -57,14 +92,14 @@ SLOTS: web.AppKey[Slots] = web.AppKey("SLOTS")
 
 async def context(app: web.Application) -> AsyncIterator[None]:
     """Keep the slots of `app`."""
-    app[SLOTS] = Slots(app[SETTINGS].http_concurrent_requests)
+    app[SLOTS] = Slots(app[SETTINGS])
     yield
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let no more requests in than there are slots; health is told in any case."""
-    if not request.path.startswith("/api/"):
+    if CALLER not in request:
         return await handler(request)
-    with request.app[SLOTS].taken():
+    with request.app[SLOTS].taken(request[CALLER].organization_id):
         return await handler(request)

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 import structlog
 
+from service import keys
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client, Start
+from tests.conftest import Client, Start, create_key, waiting_for_locks
 from tests.consumers import eventually
 from tests.test_create import EXAMPLE
 
@@ -37,8 +38,7 @@ async def busy(client: Client, connection: Connection) -> AsyncIterator[None]:
         working = [asyncio.create_task(client.post(PATH, json=EXAMPLE)) for _ in range(2)]
 
         async def both_wait() -> bool:
-            waiting = "SELECT count(*) = 2 FROM pg_locks WHERE NOT granted"
-            return bool(await connection.fetchval(waiting))
+            return await waiting_for_locks(connection) == 2
 
         await eventually(both_wait, 10, "both creates wait")
         yield
@@ -115,6 +115,29 @@ async def test_who_sends_a_body_slowly_holds_nobody_up(client: Client) -> None:
     for caller, created in zip(callers, creating, strict=True):
         caller.go.set()
         assert await created == 201
+
+
+async def test_an_organization_has_no_more_than_its_share_slow_bodies_included(
+    settings: Settings, api_key: str, aiohttp_client: Start, connection: Connection
+) -> None:
+    app = create_app(replace(settings, organization_concurrent_requests=2))
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+    other = {"Authorization": f"Bearer {await create_key(connection, keys.Grant(1, 'other'))}"}
+    callers = [SlowCaller(client) for _ in range(2)]
+    creating = [asyncio.create_task(caller.create()) for caller in callers]
+    async with asyncio.timeout(10):
+        for caller in callers:
+            await caller.asked.wait()
+    refused = await client.post(PATH, json=EXAMPLE)
+    document = await refused.json()
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+    assert document["type"] == "urn:problem-type:campaigns:too-many-at-once"
+    assert document["detail"] == "Your organization has 2 requests under way already."
+    assert (await client.post(PATH, json=EXAMPLE, headers=other)).status == 201
+    for caller in callers:
+        caller.go.set()
+    assert await asyncio.gather(*creating) == [201, 201]
+    assert (await client.post(PATH, json=EXAMPLE)).status == 201
 
 
 async def test_a_body_that_is_complete_when_all_slots_are_taken_is_told_to_come_back(
