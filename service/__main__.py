@@ -64,11 +64,7 @@ def _failed(sentence: str) -> int:
 
 def _serve(_options: argparse.Namespace, settings: Settings) -> None:
     logger.info("starting", settings=settings)
-    try:
-        uvloop.run(server.run(create_app(settings), settings))
-    except OSError as error:
-        where = f"{settings.http_host}:{settings.http_port}"
-        raise Failure(f"cannot listen on {where}, set HTTP_HOST or HTTP_PORT: {error}") from error
+    uvloop.run(server.run(create_app(settings), settings))
 
 
 def _migrate(_options: argparse.Namespace, settings: Settings) -> None:

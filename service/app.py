@@ -9,6 +9,7 @@ from service import (
     access,
     assistants,
     auth,
+    background,
     bodies,
     callers,
     campaigns,
@@ -22,6 +23,7 @@ from service import (
     relay,
     slots,
 )
+from service.background import BACKGROUND, Background
 from service.settings import SETTINGS, Settings
 
 # Ids of up to 18 digits are bigints; there will never be a longer one.
@@ -43,6 +45,7 @@ def create_app(settings: Settings) -> web.Application:
         handler_args={"auto_decompress": False},
     )
     app[SETTINGS] = settings
+    app[BACKGROUND] = Background()
     app.on_response_prepare.append(limits.tell)
     app.cleanup_ctx.extend(
         [
@@ -56,6 +59,7 @@ def create_app(settings: Settings) -> web.Application:
             assistants.context,
             relay.context,
             _use_cases,
+            background.context,
         ]
     )
     app.add_routes(

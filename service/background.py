@@ -2,15 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
+from aiohttp import web
 
 from service import postgres
+from service.settings import SETTINGS
 
 logger = structlog.get_logger(__name__)
+
+# Seconds that a task gets to clean up when it is cancelled.
+_CANCELLING_SECONDS = 1.0
 
 
 async def within(seconds: float, event: asyncio.Event) -> None:
@@ -20,32 +25,52 @@ async def within(seconds: float, event: asyncio.Event) -> None:
             await event.wait()
 
 
-async def end(task: "asyncio.Task[Any]", seconds: float) -> None:
-    """Let a task that was told to stop finish what it does, but not for longer."""
-    await asyncio.wait([task], timeout=seconds)
-    task.cancel()
-    await asyncio.wait([task])
+class Background:
+    """The tasks of one application, which are told to stop together and end in one time."""
+
+    def __init__(self) -> None:
+        self._tasks: list[tuple[asyncio.Task[None], Callable[[], None]]] = []
+
+    def start(self, name: str, work: Coroutine[Any, Any, None], stop: Callable[[], None]) -> None:
+        """Run some work until `stop` tells it to return."""
+        self._tasks.append((asyncio.create_task(work, name=name), stop))
+
+    def repeat(self, name: str, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Do some work at least that often, and once more at the end."""
+        stopping = asyncio.Event()
+        self.start(name, _repeat(name, work, seconds, stopping), stopping.set)
+
+    async def end(self, seconds: float) -> None:
+        """Let all finish what they do, but not for longer."""
+        for _, stop in self._tasks:
+            stop()
+        _, late = await asyncio.wait([task for task, _ in self._tasks], timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            # One that waits for a database that is away may not even hear of it.
+            await asyncio.wait(late, timeout=_CANCELLING_SECONDS)
 
 
-@asynccontextmanager
-async def repeating(
-    name: str, work: Callable[[], Awaitable[None]], every_seconds: float, end_seconds: float
-) -> AsyncIterator[None]:
-    """Do some work at least that often, and once more at the end; what fails is done next time."""
-    stopping = asyncio.Event()
+async def _repeat(
+    name: str, work: Callable[[], Awaitable[None]], seconds: float, stopping: asyncio.Event
+) -> None:
+    """What fails is done the next time."""
+    while not stopping.is_set():
+        # Spread out, so that replicas that start together do not all come at once.
+        await within(seconds * random.uniform(0.5, 1), stopping)
+        try:
+            await work()
+        except postgres.Unavailable as error:
+            logger.warning(f"{name} failed", error=str(error))
+        except Exception:
+            logger.exception(f"{name} failed")
 
-    async def repeat() -> None:
-        while not stopping.is_set():
-            # Spread out, so that replicas that start together do not all come at once.
-            await within(every_seconds * random.uniform(0.5, 1), stopping)
-            try:
-                await work()
-            except postgres.Unavailable as error:
-                logger.warning(f"{name} failed", error=str(error))
-            except Exception:
-                logger.exception(f"{name} failed")
 
-    task = asyncio.create_task(repeat(), name=name)
+BACKGROUND: web.AppKey[Background] = web.AppKey("BACKGROUND")
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """End what was started beside the requests of `app`, before all that it needs is closed."""
     yield
-    stopping.set()
-    await end(task, end_seconds)
+    await app[BACKGROUND].end(app[SETTINGS].shutdown_seconds)

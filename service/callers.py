@@ -10,7 +10,8 @@ from typing import NamedTuple
 from aiohttp import web
 from cachetools import LRUCache, TLRUCache
 
-from service import background, keys, postgres, queries
+from service import keys, postgres, queries
+from service.background import BACKGROUND
 from service.flights import Flights
 from service.postgres import POOL
 from service.settings import SETTINGS, Settings
@@ -95,9 +96,6 @@ CALLERS: web.AppKey[Callers] = web.AppKey("CALLERS")
 
 async def context(app: web.Application) -> AsyncIterator[None]:
     """Keep the callers of `app`."""
-    settings = app[SETTINGS]
-    callers = app[CALLERS] = Callers(app[POOL], settings)
-    async with background.repeating(
-        "writing key usage", callers.write_usage, _USAGE_SECONDS, settings.shutdown_seconds
-    ):
-        yield
+    callers = app[CALLERS] = Callers(app[POOL], app[SETTINGS])
+    app[BACKGROUND].repeat("writing key usage", callers.write_usage, _USAGE_SECONDS)
+    yield

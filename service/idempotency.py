@@ -5,12 +5,14 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from service import background, postgres, queries
+from service import postgres, queries
+from service.background import BACKGROUND
 from service.postgres import POOL
 from service.settings import SETTINGS
 
@@ -113,12 +115,6 @@ async def prune(pool: postgres.Pool, kept: timedelta) -> None:
 
 async def context(app: web.Application) -> AsyncIterator[None]:
     """Prune the answers of `app`."""
-    settings = app[SETTINGS]
-
-    async def work() -> None:
-        await prune(app[POOL], settings.idempotency_kept)
-
-    async with background.repeating(
-        "pruning answers", work, _PRUNING_SECONDS, settings.shutdown_seconds
-    ):
-        yield
+    work = partial(prune, app[POOL], app[SETTINGS].idempotency_kept)
+    app[BACKGROUND].repeat("pruning answers", work, _PRUNING_SECONDS)
+    yield

@@ -1,5 +1,6 @@
 """PostgreSQL: the pool of this process, and the schema that it expects to find."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias
@@ -22,6 +23,9 @@ Connection: TypeAlias = (
 
 # Any number that no other program on this database takes for its own lock.
 _MIGRATION_LOCK = 5_201_914_776
+
+# Seconds for closing all connections, which takes a round trip.
+_CLOSING_SECONDS = 1.0
 
 # For each of waiting for another migration, and changing large tables.
 _MIGRATION_SECONDS = 600.0
@@ -83,9 +87,25 @@ async def pool(url: str, size: int, settings: Settings) -> AsyncIterator[Pool]:
         timeout=settings.database_timeout_seconds,
         command_timeout=settings.database_timeout_seconds,
         reset=_keep_session,
-        server_settings={"application_name": "campaigns"},
+        # Whatever the database's default is: a second attempt must see what the first one left.
+        server_settings={
+            "application_name": "campaigns",
+            "default_transaction_isolation": "read committed",
+        },
     ) as opened:
-        yield Pool(opened, settings.database_timeout_seconds)
+        try:
+            yield Pool(opened, settings.database_timeout_seconds)
+        finally:
+            await _close(opened)
+
+
+async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Say goodbye, but do not wait for a database that does not answer."""
+    try:
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def _keep_session(_connection: Connection) -> None:

@@ -9,10 +9,12 @@ import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import asyncpg
 import structlog
 from aiohttp import web
 
 from service import background, broker, events, postgres, queries
+from service.background import BACKGROUND
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
@@ -77,8 +79,8 @@ class Relay:
             self._woken.clear()
             try:
                 published = await self.step(publisher)
-            except postgres.Unavailable as error:
-                kind = type(error.__cause__).__name__
+            except (postgres.Unavailable, asyncpg.InsufficientPrivilegeError) as error:
+                kind = type(error.__cause__ or error).__name__
                 await self._pause("waiting for the database", kind, detail=str(error))
                 continue
             if not publisher.doubt:
@@ -145,7 +147,7 @@ RELAY: web.AppKey[Relay] = web.AppKey("RELAY")
 
 
 async def context(app: web.Application) -> AsyncIterator[None]:
-    """Run the relay of `app`; on the way out it may finish its batch.
+    """Run the relay of `app`.
 
     It has a login of its own, which sees the outbox only, and a connection that no request takes.
     """
@@ -153,7 +155,5 @@ async def context(app: web.Application) -> AsyncIterator[None]:
     url = settings.relay_database_url or settings.database_url
     async with postgres.pool(url, _CONNECTIONS, settings) as pool:
         relay = app[RELAY] = Relay(pool, settings)
-        running = asyncio.create_task(relay.run(), name="relay")
+        app[BACKGROUND].start("relay", relay.run(), relay.stop)
         yield
-        relay.stop()
-        await background.end(running, settings.shutdown_seconds)

@@ -13,6 +13,7 @@ from yarl import URL
 
 from service import access, capacity, connections, problems
 from service.capacity import CAPACITY
+from service.failure import Failure
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
@@ -26,8 +27,8 @@ async def run(app: web.Application, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then let requests and relay finish.
 
     Raises:
-        OSError: nobody may listen at this address, or somebody does already.
-        Failure: this process may not open enough connections.
+        Failure: this process may not open enough connections; or nobody may listen at this
+            address, or somebody does already.
     """
     capacity.claim_files(settings)
     stopped = asyncio.Event()
@@ -38,11 +39,20 @@ async def run(app: web.Application, settings: Settings) -> None:
     )
     try:
         await runner.setup()
-        site = web.TCPSite(runner, settings.http_host, settings.http_port, backlog=_BACKLOG)
-        await site.start()
+        await _listen(runner, settings)
         await stopped.wait()
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    host, port = settings.http_host, settings.http_port
+    try:
+        await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+    except OSError as error:
+        raise Failure(
+            f"cannot listen on {host}:{port}, set HTTP_HOST or HTTP_PORT: {error}"
+        ) from error
 
 
 def _limits(settings: Settings) -> dict[str, Any]:

@@ -20,15 +20,16 @@ class TooManyAtOnce(Exception):
 
 
 class Share:
-    """A number of places, of which each request takes one."""
+    """A number of places, of which each request takes one; one more is refused."""
 
-    def __init__(self, places: int, refusal: Exception) -> None:
+    def __init__(self, places: int, refusal: type[Exception], reason: str) -> None:
         self._free = places
         self._refusal = refusal
+        self._reason = reason
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Work in a place, or raise the refusal if there is none."""
+        """Work in a place."""
         self._free -= 1
         try:
             self._check()
@@ -38,7 +39,7 @@ class Share:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Give a place to others for a while, and raise the refusal if there is none after it."""
+        """Give a place to others for a while; after it there may be none."""
         self._free += 1
         try:
             yield
@@ -48,7 +49,7 @@ class Share:
 
     def _check(self) -> None:
         if self._free < 0:
-            raise self._refusal
+            raise self._refusal(self._reason)
 
 
 class Slots:
@@ -56,7 +57,7 @@ class Slots:
 
     def __init__(self, settings: Settings) -> None:
         number = settings.http_concurrent_requests
-        self._all = Share(number, Overloaded(f"The service works on {number} requests already."))
+        self._all = Share(number, Overloaded, f"The service works on {number} requests already.")
         self._share = settings.organization_concurrent_requests
         # A share is forgotten with the last request that has a place in it.
         self._shares: WeakValueDictionary[int, Share] = WeakValueDictionary()
@@ -68,8 +69,9 @@ class Slots:
         Raises:
             Overloaded, TooManyAtOnce: there is none.
         """
-        refusal = TooManyAtOnce(f"Your organization has {self._share} requests under way already.")
-        share = self._shares.setdefault(organization_id, Share(self._share, refusal))
+        reason = f"Your organization has {self._share} requests under way already."
+        new = Share(self._share, TooManyAtOnce, reason)
+        share = self._shares.setdefault(organization_id, new)
         with share.taken(), self._all.taken():
             yield
 

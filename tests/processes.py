@@ -62,6 +62,11 @@ class Service:
             timeout=10,
         )
 
+    def stop(self, seconds: float) -> int:
+        """Tell it to end; answer its exit status."""
+        self._process.terminate()
+        return self._process.wait(seconds)
+
     def kill(self) -> None:
         """End it without any chance to clean up."""
         self._process.kill()

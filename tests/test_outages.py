@@ -14,6 +14,7 @@ from service.settings import Settings
 from tests.conftest import NOWHERE, Client, relay_of
 from tests.consumers import Consumer, eventually, outbox_is_empty
 from tests.processes import Service
+from tests.proxies import Proxy
 from tests.test_create import EXAMPLE
 
 
@@ -139,3 +140,28 @@ async def test_a_publish_that_is_not_answered_in_time_is_of_unknown_outcome(
             own_broker.child.process.send_signal(signal.SIGCONT)
         assert publisher.doubt == "the outcome of an event is unknown: TimeoutError"
     assert await connection.fetchrow("SELECT * FROM outbox") == before
+
+
+async def test_a_service_ends_in_time_when_its_database_does_not_answer(
+    settings: Settings,
+    api_key: str,
+    start_service: Callable[[Settings], Service],
+    start_proxy: Callable[[str], Awaitable[Proxy]],
+) -> None:
+    proxy = await start_proxy(settings.database_url)
+    assert settings.relay_database_url
+    relays = await start_proxy(settings.relay_database_url)
+    settings = replace(
+        settings,
+        database_url=proxy.url,
+        relay_database_url=relays.url,
+        database_timeout_seconds=30,
+        shutdown_seconds=1,
+    )
+    service = await asyncio.to_thread(start_service, settings)
+    await asyncio.to_thread(service.wait_for_relay)
+    creating = (asyncio.to_thread(service.create, api_key, EXAMPLE) for _ in range(5))
+    assert {answer.status_code for answer in await asyncio.gather(*creating)} == {201}
+    proxy.passing.clear()
+    relays.passing.clear()
+    assert await asyncio.to_thread(service.stop, 15) == 0

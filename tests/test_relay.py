@@ -229,3 +229,20 @@ async def test_a_service_that_stops_finishes_its_batch(
     await asyncio.wait_for(began.wait(), 10)
     await client.close()
     assert finished.is_set()
+
+
+async def test_a_relay_whose_login_may_not_do_its_work_says_so_and_stays_connected(
+    settings: Settings, aiohttp_client: Start
+) -> None:
+    client = await aiohttp_client(
+        create_app(replace(settings, relay_database_url=settings.database_url))
+    )
+
+    async def waits() -> bool:
+        relay = (await (await client.get("/readyz")).json())["relay"]
+        return (relay["state"], relay["last_error"]) == (
+            "waiting for the database",
+            "InsufficientPrivilegeError",
+        )
+
+    await eventually(waits, 10, "the relay says what it lacks")
