@@ -109,7 +109,7 @@ CREATE TABLE IF NOT EXISTS idempotency_records (
 CREATE INDEX IF NOT EXISTS idempotency_records_created_at ON idempotency_records (created_at);
 COMMENT ON TABLE idempotency_records IS 'What was answered to requests with an Idempotency-Key, to be answered again when they are repeated.';
 COMMENT ON COLUMN idempotency_records.endpoint IS 'Method and path: a key may be used once at each.';
-COMMENT ON COLUMN idempotency_records.fingerprint IS 'SHA-256 of the request body, with the names of objects in order.';
+COMMENT ON COLUMN idempotency_records.fingerprint IS 'SHA-256 of what the request body says, defaults left out and names in order.';
 
 
 -- Two roles that may do what their statements in queries.sql do, and nothing else. They belong to

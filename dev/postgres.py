@@ -74,8 +74,11 @@ class Postgres:
     def _let_in(self, role: str) -> None:
         """Give a role of schema.sql a password of its own, before there is a server to ask."""
         password = secrets.token_urlsafe(32)
+        is_missing = f"NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')"
         self._execute(
-            self._data, f"CREATE ROLE {role};", f"ALTER ROLE {role} LOGIN PASSWORD '{password}';"
+            self._data,
+            f"DO $$ BEGIN IF {is_missing} THEN CREATE ROLE {role}; END IF; END $$;",
+            f"ALTER ROLE {role} LOGIN PASSWORD '{password}';",
         )
         # Last, so that who is interrupted before begins again.
         write_private(self._password_file(role), password)
@@ -118,7 +121,9 @@ class Postgres:
 
     def _execute(self, data: Path, *statements: str) -> None:
         self._do(
-            [str(self._binaries / "postgres"), "--single", "-D", str(data), "postgres"],
+            [str(self._binaries / "postgres"), "--single", "-D", str(data)]
+            # It would go on after an error, and repeat statements with their passwords.
+            + ["-c", "exit_on_error=on", "-c", "log_min_error_statement=panic", "postgres"],
             text="".join(f"{statement}\n" for statement in statements),
         )
 

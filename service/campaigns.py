@@ -60,7 +60,7 @@ class Campaigns:
             raise
         answer = None
         while answer is None:
-            # An earlier answer may be pruned before it is read; then the key is new again.
+            # An earlier answer may get too old before it is read; then the key is new again.
             answer = await self._store(caller, draft, trace, attempt) or (
                 await self._earlier_answer(caller, attempt)
             )
@@ -86,7 +86,9 @@ class Campaigns:
         if attempt is None:
             return None
         async with self._pool.acquire() as connection:
-            found = await queries.find_answer(connection, caller.organization_id, attempt)
+            found = await queries.find_answer(
+                connection, caller.organization_id, attempt, self._answers_kept
+            )
         return attempt.replay(*found) if found else None
 
     async def rehearse(self, caller: Caller, draft: Draft) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Drafts: what a caller may say of a new campaign, and the campaign that comes of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -28,6 +28,18 @@ class Draft:
     fallback_values: FallbackValues = field(default_factory=dict)
     max_attempts: int = 3
     retry_delay_minutes: int = 30
+
+    def stated(self) -> dict[str, object]:
+        """What is not as it would be if nothing were said of it.
+
+        Whether a caller writes a default or leaves it out, it means the same; and a field that is
+        new in a later release changes nothing for those who do not know it.
+        """
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
 
     def template_variables(self) -> templates.Variables:
         """The variables of all four templates, classed by who must supply them."""

@@ -12,13 +12,12 @@ from service.limits import LIMITS
 
 async def create_campaign(request: web.Request) -> web.Response:
     validate_only = schemas.load_validate_only(request.query)
-    body = await bodies.read(request)
-    draft = schemas.load_draft(body)
+    draft = schemas.load_draft(await bodies.read(request))
+    attempt = idempotency.attempt(request, draft.stated())
     if validate_only:
         answer = await request.app[CAMPAIGNS].rehearse(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
     request.app[LIMITS].count_create(request)
-    attempt = idempotency.attempt(request, body)
     created = await request.app[CAMPAIGNS].create_draft(
         request[CALLER], draft, request[TRACE], attempt
     )

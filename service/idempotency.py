@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -76,8 +75,8 @@ class Attempt:
         return replace(answer, replayed=True)
 
 
-def attempt(request: web.Request, body: Any) -> Attempt | None:
-    """Tell what makes this request the same as another; None: it does not say.
+def attempt(request: web.Request, meaning: dict[str, object]) -> Attempt | None:
+    """Tell this request from others by what it means; None: it has no key.
 
     Raises:
         InvalidKey: there is a header, but no key in it.
@@ -85,7 +84,7 @@ def attempt(request: web.Request, body: Any) -> Attempt | None:
     values = request.headers.getall("Idempotency-Key", [])
     if not values:
         return None
-    canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    canonical = orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)
     return Attempt(
         f"{request.method} {request.path}", _key(values), hashlib.sha256(canonical).digest()
     )

@@ -149,11 +149,11 @@ async def find_campaign(
 
 
 async def find_answer(
-    connection: Connection, organization_id: int, attempt: idempotency.Attempt
+    connection: Connection, organization_id: int, attempt: idempotency.Attempt, kept: timedelta
 ) -> tuple[bytes, idempotency.Answer] | None:
     """The fingerprint of the first request with this key, and its answer."""
     row = await connection.fetchrow(
-        STATEMENTS["find_answer"], organization_id, attempt.endpoint, attempt.key
+        STATEMENTS["find_answer"], organization_id, attempt.endpoint, attempt.key, kept
     )
     if row is None:
         return None

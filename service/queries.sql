@@ -217,7 +217,7 @@ WHERE
     AND id = $2;
 
 -- name: find_answer
--- What a request was answered that had this key.
+-- What a request was answered that had this key, unless that was kept long enough.
 SELECT
     fingerprint,
     status,
@@ -227,7 +227,8 @@ FROM idempotency_records
 WHERE
     organization_id = $1
     AND endpoint = $2
-    AND key = $3;
+    AND key = $3
+    AND created_at >= now() - $4::interval;
 
 -- name: prune_answers
 -- Forgets answers that were kept long enough, a few at a time, past those that another replica does.

@@ -668,4 +668,7 @@ async def test_a_repeated_create_is_answered_as_the_first_whatever_became_of_the
     assert (again.status, await again.read()) == (201, await first.read()), reason
     other = await client.post(CREATE, json=EXAMPLE, headers={"Idempotency-Key": "b"})
     assert other.status == refused
+    await connection.execute("UPDATE idempotency_records SET created_at = now() - '25 h'::interval")
+    too_late = await client.post(CREATE, json=EXAMPLE, headers=key)
+    assert too_late.status == refused
     assert await stored(connection) == 1

@@ -73,22 +73,52 @@ async def test_a_key_with_another_body_is_refused_and_nothing_is_stored(
     assert await count(connection) == 1
 
 
-async def test_names_in_another_order_and_other_spaces_are_the_same_request(
-    client: Client, connection: Connection
+VALUES = {"a": 1, "b": True}
+SAID: dict[str, Any] = {
+    "name": "n",
+    "campaign_type": "sms",
+    "assistant_id": 1,
+    "fallback_values": VALUES,
+}
+
+
+@pytest.mark.parametrize(
+    ("again", "reason"),
+    [
+        (json.dumps(SAID, indent=3), "other spaces"),
+        (json.dumps(dict(reversed(SAID.items()))), "names in another order"),
+        (json.dumps(SAID | {"fallback_values": dict(reversed(VALUES.items()))}), "also inside"),
+        (json.dumps(SAID).replace("n", "\\u006e"), "escapes"),
+        (json.dumps(SAID | {"name": " n "}), "white space that is taken off"),
+        (json.dumps(SAID | {"max_attempts": 3}), "a default"),
+        (json.dumps(SAID | {"description": None}), "null for what is not given"),
+    ],
+)
+async def test_what_says_the_same_is_the_same_request(
+    client: Client, connection: Connection, again: str, reason: str
 ) -> None:
-    values = EXAMPLE["fallback_values"]
-    assert isinstance(values, dict)
-    turned: dict[str, Any] = dict(reversed(EXAMPLE.items()))
-    turned["fallback_values"] = dict(reversed(values.items()))
-    assert json.dumps(turned) != json.dumps(EXAMPLE)
-    await client.post(PATH, json=EXAMPLE, headers=KEY)
-    again = await client.post(
-        PATH,
-        data=json.dumps(turned, indent=3),
-        headers=KEY | {"Content-Type": "application/json"},
-    )
-    assert (again.status, again.headers["Idempotency-Replayed"]) == (201, "true")
+    headers = KEY | {"Content-Type": "application/json"}
+    await client.post(PATH, data=json.dumps(SAID), headers=headers)
+    answer = await client.post(PATH, data=again, headers=headers)
+    assert (answer.status, answer.headers.get("Idempotency-Replayed")) == (201, "true"), reason
     assert await count(connection) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": "m"}, "another name"),
+        ({"fallback_values": {"a": 1.0, "b": True}}, "1.0 is told as 1.0, and 1 as 1"),
+        ({"fallback_values": {"a": True, "b": True}}, "true is not 1"),
+        ({"max_attempts": 4}, "no default"),
+        ({"description": ""}, "an empty description is one"),
+    ],
+)
+async def test_what_says_something_else_is_another_request(
+    client: Client, change: dict[str, Any], reason: str
+) -> None:
+    await client.post(PATH, json=SAID, headers=KEY)
+    assert (await client.post(PATH, json=SAID | change, headers=KEY)).status == 422, reason
 
 
 async def test_what_failed_validation_is_not_recorded(
@@ -106,6 +136,13 @@ async def test_a_check_without_a_create_uses_no_key_up(
 ) -> None:
     await client.post(f"{PATH}?validate_only=true", json=EXAMPLE, headers=KEY)
     assert await count(connection, "idempotency_records") == 0
+
+
+async def test_a_check_tells_also_of_a_key_that_is_none(client: Client) -> None:
+    answer = await client.post(
+        f"{PATH}?validate_only=true", json=EXAMPLE, headers={"Idempotency-Key": ""}
+    )
+    assert answer.status == 400
 
 
 async def test_another_organization_may_use_the_same_key(

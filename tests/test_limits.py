@@ -111,6 +111,13 @@ async def test_what_creates_nothing_does_not_count_as_a_campaign(
     assert (await client.post(PATH, json=EXAMPLE)).status == 201, reason
 
 
+async def test_a_key_that_is_none_costs_no_campaign(start_limited: StartLimited) -> None:
+    client = await start_limited(organization_creates_per_second=0.01, organization_creates_burst=1)
+    wrong = await client.post(PATH, json=EXAMPLE, headers={"Idempotency-Key": ""})
+    assert wrong.status == 400
+    assert (await client.post(PATH, json=EXAMPLE)).status == 201
+
+
 async def test_every_answer_says_what_is_left(start_limited: StartLimited) -> None:
     client = await start_limited(
         key_requests_per_second=0.5,
