@@ -1,9 +1,9 @@
 """Assistants: whether an organization has one, which only the service that keeps them knows."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
 
 import aiohttp
 import structlog
@@ -13,6 +13,7 @@ from cachetools import LRUCache, TLRUCache
 from service import invalid
 from service.flights import Flights
 from service.settings import SETTINGS, Settings
+from service.turns import Overloaded, Turns
 
 logger = structlog.get_logger(__name__)
 
@@ -96,29 +97,11 @@ class Breaker:
             logger.warning("assistants not asked for a while", seconds=PAUSE_SECONDS)
 
 
-class _Asker:
+class _Asker(NamedTuple):
     """What one organization has to do with the directory, so that it cannot spoil it for others."""
 
-    def __init__(self) -> None:
-        self.breaker = Breaker()
-        self._turns = asyncio.Semaphore(_TURNS)
-
-    @asynccontextmanager
-    async def turn(self, within_seconds: float) -> AsyncIterator[None]:
-        """Wait for a turn, which is no failure of the directory's if it does not come in time.
-
-        Raises:
-            Unavailable: it did not.
-        """
-        try:
-            async with asyncio.timeout(within_seconds):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable("too many questions of one organization") from None
-        try:
-            yield
-        finally:
-            self._turns.release()
+    turns: Turns
+    breaker: Breaker
 
 
 class Assistants:
@@ -144,7 +127,7 @@ class Assistants:
 
         Raises:
             invalid.InvalidBody: it is unknown, or another organization's.
-            Unavailable: nobody can tell, and the settings do not accept it then.
+            Unavailable, turns.Overloaded: nobody can tell, and the settings do not accept it then.
         """
         if self._session is None:
             return
@@ -153,7 +136,7 @@ class Assistants:
             known = self._answers.get(pair)
             if known is None:
                 known = await self._flights.join(pair)
-        except Unavailable:
+        except (Unavailable, Overloaded):
             if self._accepts_unchecked:
                 return
             raise
@@ -161,9 +144,10 @@ class Assistants:
             raise invalid.InvalidBody([_UNKNOWN])
 
     async def _ask(self, pair: _Pair) -> bool:
-        asker = self._askers.get(pair[0]) or _Asker()
-        self._askers[pair[0]] = asker
-        async with asker.turn(self._timeout_seconds):
+        asker = self._askers.get(pair[0])
+        if asker is None:
+            asker = self._askers[pair[0]] = _Asker(Turns(_TURNS, self._timeout_seconds), Breaker())
+        async with asker.turns.turn():
             with asker.breaker.call():
                 status = await self._status(pair)
                 if status not in _UNKNOWN_STATUSES and status // 100 != 2:

@@ -1,6 +1,5 @@
 """Callers: whose valid key a request has, looked up once in a few seconds and not at each."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
@@ -15,6 +14,7 @@ from service.background import BACKGROUND
 from service.flights import Flights
 from service.postgres import POOL
 from service.settings import SETTINGS, Settings
+from service.turns import Turns
 
 # Keys that are remembered, known and unknown ones alike; strangers can push out no more than these.
 _REMEMBERED = 10_000
@@ -45,7 +45,7 @@ class Callers:
         )
         self._flights = Flights(self._look_up)
         self._seen: LRUCache[bytes, None] = LRUCache(_REMEMBERED)
-        self._strangers = asyncio.Semaphore(_STRANGERS)
+        self._strangers = Turns(_STRANGERS, settings.database_timeout_seconds)
         self._used: dict[tuple[int, int], datetime] = {}
 
     async def find(self, key: str) -> keys.Caller | None:
@@ -53,7 +53,7 @@ class Callers:
 
         Raises:
             keys.MalformedKey: it cannot be one.
-            postgres.Unavailable: nobody can tell.
+            postgres.Unavailable, turns.Overloaded: nobody can tell.
         """
         hashed = keys.sha256(key)
         answer = self._answers.get(hashed) or await self._flights.join(hashed)
@@ -65,7 +65,7 @@ class Callers:
 
     async def _look_up(self, hashed: bytes) -> _Answer:
         # A key that was good before need not wait behind those that strangers make up.
-        async with nullcontext() if hashed in self._seen else self._strangers:
+        async with nullcontext() if hashed in self._seen else self._strangers.turn():
             asked_at = time.monotonic()
             async with self._pool.acquire() as connection:
                 answer = _Answer(asked_at, await queries.find_key(connection, hashed))

@@ -14,6 +14,7 @@ from service.drafts import Campaign, Draft
 from service.idempotency import Answer, Attempt
 from service.invalid import InvalidBody
 from service.keys import Caller
+from service.turns import Overloaded
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
 _IDS_RESERVED_AT_ONCE = 50
@@ -47,13 +48,14 @@ class Campaigns:
         An attempt that was made before is answered as it was then.
 
         Raises:
-            invalid.InvalidBody, assistants.Unavailable: the assistant is not accepted.
+            invalid.InvalidBody, assistants.Unavailable, turns.Overloaded: the assistant is not
+                accepted.
             idempotency.KeyReused: the key of the attempt belongs to another one.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
         try:
             await self._assistants.check(caller.organization_id, draft.assistant_id)
-        except (InvalidBody, Unavailable):
+        except (InvalidBody, Unavailable, Overloaded):
             # It was accepted when the campaign was created, if it was.
             if earlier := await self._earlier_answer(caller, attempt):
                 return earlier
@@ -95,7 +97,8 @@ class Campaigns:
         """What a create would answer, without what only storing brings about; and its variables.
 
         Raises:
-            invalid.InvalidBody, assistants.Unavailable: the assistant is not accepted.
+            invalid.InvalidBody, assistants.Unavailable, turns.Overloaded: the assistant is not
+                accepted.
         """
         await self._assistants.check(caller.organization_id, draft.assistant_id)
         campaign = asdict(drafts.new(0, caller.organization_id, draft))

@@ -21,6 +21,7 @@ from service import (
     limits,
     postgres,
     slots,
+    turns,
 )
 from service.access import TRACE, Trace
 
@@ -123,7 +124,7 @@ KINDS: dict[type[BaseException], Kind] = {
         "Too many requests at once",
         headers=(("Retry-After", "1"),),
     ),
-    slots.Overloaded: Kind(
+    turns.Overloaded: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "overloaded",
         "The service is busy",

@@ -1,4 +1,7 @@
-"""Slots: how many requests are worked on at the same time; one more is told to come back."""
+"""Slots: how many requests are worked on at the same time.
+
+One more is told at once to come back; a queue would only make everybody wait.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -9,10 +12,7 @@ from aiohttp.typedefs import Handler
 
 from service.auth import CALLER
 from service.settings import SETTINGS, Settings
-
-
-class Overloaded(Exception):
-    """All slots are taken; a queue would only make everybody wait."""
+from service.turns import Overloaded
 
 
 class TooManyAtOnce(Exception):
@@ -67,7 +67,7 @@ class Slots:
         """Work in a slot.
 
         Raises:
-            Overloaded, TooManyAtOnce: there is none.
+            turns.Overloaded, TooManyAtOnce: there is none.
         """
         reason = f"Your organization has {self._share} requests under way already."
         new = Share(self._share, TooManyAtOnce, reason)
@@ -83,7 +83,7 @@ class Slots:
         fill the memory.
 
         Raises:
-            Overloaded: there is none when it has got what it waited for.
+            turns.Overloaded: there is none when it has got what it waited for.
         """
         with self._all.lent():
             yield

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from aiohttp import BasicAuth, web
 
-from service import assistants, invalid, keys
+from service import assistants, invalid, keys, turns
 from service.app import create_app
 from service.assistants import ASSISTANTS, Assistants
 from service.postgres import Connection
@@ -95,7 +95,7 @@ _strangers = itertools.count(1000)
 async def fail(checks: Assistants, organization: int, times: int) -> None:
     """Check assistants that nobody has asked for, and have nobody tell."""
     for _ in range(times):
-        with pytest.raises(assistants.Unavailable):
+        with pytest.raises((assistants.Unavailable, turns.Overloaded)):
             await checks.check(organization, next(_strangers))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from service import callers, keys, postgres, queries
+from service import callers, keys, postgres, queries, turns
 from service.app import create_app
 from service.callers import Callers
 from service.postgres import Connection
@@ -209,3 +209,33 @@ async def test_writing_usage_outlives_a_failure_and_tells_of_it(
         await eventually(is_told, 10, "the failure")
     await connection.execute("ALTER TABLE api_keys RENAME COLUMN away TO last_used_at")
     await eventually(lambda: was_used(connection, organization), 10, "the last use")
+
+
+async def test_strangers_hold_up_no_key_that_was_good(
+    pool: postgres.Pool, settings: Settings, api_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, find_key = [], queries.find_key
+
+    async def find_no_stranger(connection: Connection, hashed: bytes) -> keys.Caller | None:
+        if hashed != keys.sha256(api_key):
+            asked.append(hashed)
+            await asyncio.sleep(60)
+        return await find_key(connection, hashed)
+
+    monkeypatch.setattr(queries, "find_key", find_no_stranger)
+    found = Callers(pool, replace(settings, database_timeout_seconds=1))
+    assert await found.find(api_key)
+    strangers = [asyncio.create_task(found.find(keys.generate())) for _ in range(20)]
+    await eventually(lambda: len(asked) == callers._STRANGERS, 10, "strangers are looked up")
+    async with asyncio.timeout(10):
+        found._answers.clear()
+        assert await found.find(api_key)
+    assert len(asked) == callers._STRANGERS
+    async with asyncio.timeout(10):
+        for stranger in strangers[callers._STRANGERS :]:
+            with pytest.raises(turns.Overloaded):
+                await stranger
+    for stranger in strangers:
+        stranger.cancel()
+    for flight in found._flights._under_way.values():
+        flight.cancel()

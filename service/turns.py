@@ -1,0 +1,34 @@
+"""Turns: so many at the same time, and who would wait too long is told to come back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Overloaded(Exception):
+    """There is no place, or no turn in time."""
+
+
+class Turns:
+    """A queue for `number` places, in which nobody waits longer than `most_seconds`."""
+
+    def __init__(self, number: int, most_seconds: float) -> None:
+        self._places = asyncio.Semaphore(number)
+        self._most_seconds = most_seconds
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn and take it.
+
+        Raises:
+            Overloaded: it did not come in time.
+        """
+        try:
+            async with asyncio.timeout(self._most_seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Overloaded("Too many others wait for the same.") from None
+        try:
+            yield
+        finally:
+            self._places.release()
