@@ -69,11 +69,15 @@ class Slots:
         Raises:
             turns.Overloaded, TooManyAtOnce: there is none.
         """
-        reason = f"Your organization has {self._share} requests under way already."
-        new = Share(self._share, TooManyAtOnce, reason)
-        share = self._shares.setdefault(organization_id, new)
-        with share.taken(), self._all.taken():
+        with self._share_of(organization_id).taken(), self._all.taken():
             yield
+
+    def _share_of(self, organization_id: int) -> Share:
+        share = self._shares.get(organization_id)
+        if share is None:
+            reason = f"Your organization has {self._share} requests under way already."
+            share = self._shares[organization_id] = Share(self._share, TooManyAtOnce, reason)
+        return share
 
     @contextmanager
     def lent(self) -> Iterator[None]:
