@@ -16,10 +16,10 @@ from service import (
     capacity,
     handlers,
     health,
-    idempotency,
     limits,
     postgres,
     problems,
+    pruning,
     relay,
     slots,
 )
@@ -47,6 +47,7 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[BACKGROUND] = Background()
     app.on_response_prepare.append(limits.tell)
+    app.on_shutdown.append(background.note_deadline)
     app.cleanup_ctx.extend(
         [
             capacity.context,
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> web.Application:
             postgres.context,
             health.context,
             callers.context,
-            idempotency.context,
+            pruning.context,
             assistants.context,
             relay.context,
             _use_cases,
@@ -64,7 +65,11 @@ def create_app(settings: Settings) -> web.Application:
     )
     app.add_routes(
         [
-            _post("/api/v1/campaigns", "campaigns:write", handlers.create_campaign),
+            _post(
+                "/api/v1/campaigns",
+                "campaigns:write",
+                limits.counting_creates(handlers.create_campaign),
+            ),
             _post(
                 "/api/v1/campaigns/template-preview",
                 "templates:preview",

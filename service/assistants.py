@@ -32,9 +32,6 @@ PAUSE_SECONDS = 10.0
 # Questions of one organization at the same time; the next one waits for its turn.
 _TURNS = 20
 
-# Connections that one process opens at most.
-_CONNECTIONS = 100
-
 # The assistant is not there, or not for this organization. A 401 is about our own credentials.
 _UNKNOWN_STATUSES = (403, 404, 410)
 
@@ -136,7 +133,9 @@ class Assistants:
             known = self._answers.get(pair)
             if known is None:
                 known = await self._flights.join(pair)
-        except (Unavailable, Overloaded):
+        except (Unavailable, Overloaded) as error:
+            if isinstance(error, Overloaded):
+                logger.warning("assistants not checked", error="no turn in time")
             if self._accepts_unchecked:
                 return
             raise
@@ -181,7 +180,8 @@ async def context(app: web.Application) -> AsyncIterator[None]:
 
 def _session(settings: Settings) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+        # Turns and slots bound these; a queue for connections would look like a slow directory.
+        connector=aiohttp.TCPConnector(limit=0),
         # A cookie of one organization's answer is not for the next one's question.
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json"},

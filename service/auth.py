@@ -4,7 +4,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service import keys
+from service import connections, keys
 from service.callers import CALLERS
 
 CALLER: web.RequestKey[keys.Caller] = web.RequestKey("CALLER")
@@ -23,6 +23,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     """Find the caller, before the body is read."""
     if request.path.startswith("/api/"):
         caller = request[CALLER] = await _caller(request)
+        connections.protect(request)
         structlog.contextvars.bind_contextvars(
             organization_id=caller.organization_id, key_id=caller.key_id
         )

@@ -14,6 +14,9 @@ from service.settings import SETTINGS
 
 logger = structlog.get_logger(__name__)
 
+# Seconds that tasks get to end when the requests have used up all of the time.
+_LEAST_SECONDS = 1.0
+
 # Seconds that a task gets to clean up when it is cancelled.
 _CANCELLING_SECONDS = 1.0
 
@@ -30,6 +33,8 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: list[tuple[asyncio.Task[None], Callable[[], None]]] = []
+        # By the clock of the event loop.
+        self.deadline = 0.0
 
     def start(self, name: str, work: Coroutine[Any, Any, None], stop: Callable[[], None]) -> None:
         """Run some work until `stop` tells it to return."""
@@ -40,8 +45,9 @@ class Background:
         stopping = asyncio.Event()
         self.start(name, _repeat(name, work, seconds, stopping), stopping.set)
 
-    async def end(self, seconds: float) -> None:
-        """Let all finish what they do, but not for longer."""
+    async def end(self) -> None:
+        """Let all finish what they do, until the deadline."""
+        seconds = max(self.deadline - asyncio.get_running_loop().time(), _LEAST_SECONDS)
         for _, stop in self._tasks:
             stop()
         _, late = await asyncio.wait([task for task, _ in self._tasks], timeout=seconds)
@@ -70,7 +76,12 @@ async def _repeat(
 BACKGROUND: web.AppKey[Background] = web.AppKey("BACKGROUND")
 
 
+async def note_deadline(app: web.Application) -> None:
+    """Begin the time in which `app` has to end; requests under way may need all of it."""
+    app[BACKGROUND].deadline = asyncio.get_running_loop().time() + app[SETTINGS].shutdown_seconds
+
+
 async def context(app: web.Application) -> AsyncIterator[None]:
     """End what was started beside the requests of `app`, before all that it needs is closed."""
     yield
-    await app[BACKGROUND].end(app[SETTINGS].shutdown_seconds)
+    await app[BACKGROUND].end()

@@ -55,6 +55,7 @@ async def read(request: web.Request) -> Any:
         NotJson, Encoded: by its headers.
         TooLarge: as soon as that is known.
         TooSlow, Incomplete: it does not arrive.
+        turns.Overloaded: there is no slot for it when it has arrived.
         Malformed: what arrives is not JSON.
     """
     if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in (

@@ -1,4 +1,4 @@
-"""Campaigns: their use cases, each of which is over when the call returns."""
+"""Campaigns: what is done with them."""
 
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class NotFound(Exception):
 
 
 class Campaigns:
-    """The use cases of a campaign, each in one transaction that is over when the call returns."""
+    """The use cases of campaigns; what one changes, it changes in one statement."""
 
     def __init__(
         self,

@@ -4,34 +4,33 @@ Whoever has no key can open connections, too, so theirs must not cost others the
 """
 
 import asyncio
-import resource
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from itertools import chain
 from typing import Protocol
 
 import structlog
 from aiohttp import web
 
-from service.failure import Failure
-from service.settings import SETTINGS, Settings
+from service.settings import SETTINGS
 
 logger = structlog.get_logger(__name__)
 
 # One look at all connections is cheaper than a timer for each, and a second late is no harm.
 _SECONDS_BETWEEN_REVIEWS = 1.0
 
-# Files that are open besides connections: the listening sockets, the log, the broker, a look-up of
-# a host, the event loop's own, and a new connection until another has made room for it.
-_OTHER_FILES = 100
 
-
-class Connection(Protocol):
+class Place(Protocol):
     """What takes one place."""
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is lost with it."""
+
+    @property
+    def is_strangers(self) -> bool:
+        """Whether nobody with a key has used it yet."""
 
     def review(self, now: float) -> None:
         """End what takes too long."""
@@ -45,10 +44,10 @@ class Capacity:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._connections: OrderedDict[Connection, None] = OrderedDict()
+        self._connections: OrderedDict[Place, None] = OrderedDict()
         self._closed_for_others = self._turned_away = 0
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: Place) -> bool:
         """Make room for it, at the cost of the one that has been idle longest.
 
         To refuse the newest instead would leave all places to those who open connections and send
@@ -56,22 +55,28 @@ class Capacity:
         and the arrival of the request, which usually is one round of the event loop.
         """
         if len(self._connections) >= self._most:
-            idle = next((other for other in self._connections if other.is_idle), None)
-            if idle is None:
+            gone = self._next_to_go()
+            if gone is None:
                 self._turned_away += 1
                 return False
             self._closed_for_others += 1
-            self.forget(idle)
-            idle.abort()
+            self.forget(gone)
+            gone.abort()
         self._connections[connection] = None
         return True
 
-    def renew(self, connection: Connection) -> None:
+    def _next_to_go(self) -> Place | None:
+        """Who does nothing, or else who has shown no key: strangers may be at work all the time."""
+        idle = (place for place in self._connections if place.is_idle)
+        strangers = (place for place in self._connections if place.is_strangers)
+        return next(chain(idle, strangers), None)
+
+    def renew(self, connection: Place) -> None:
         """Note that it has sent a request; what had arrived of a closed one may be read yet."""
         if connection in self._connections:
             self._connections.move_to_end(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Place) -> None:
         """Note that it is closed, or never was admitted."""
         self._connections.pop(connection, None)
 
@@ -108,24 +113,3 @@ async def _review(capacity: Capacity) -> None:
             capacity.review(asyncio.get_running_loop().time())
         except Exception:
             logger.exception("connections could not be reviewed")
-
-
-def claim_files(settings: Settings) -> None:
-    """Let this process open as many files as its connections need.
-
-    Raises:
-        Failure: the system does not allow it.
-    """
-    needed = settings.http_connections + settings.database_pool_size + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if _is_below(hard, needed):
-        raise Failure(
-            f"http_connections = {settings.http_connections} needs {needed} open files, but the "
-            f"process may have {hard}: set HTTP_CONNECTIONS lower, or raise that limit (ulimit -Hn)"
-        )
-    if _is_below(soft, needed):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def _is_below(limit: int, needed: int) -> bool:
-    return limit != resource.RLIM_INFINITY and limit < needed

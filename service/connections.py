@@ -26,7 +26,7 @@ class HeadersTooLarge(Refused):
     """The headers of a request have too many bytes."""
 
 
-class TooMany(Refused):
+class Full(Refused):
     """As many connections are open as may be, and all of them are at work."""
 
 
@@ -37,11 +37,13 @@ class Connection(web.RequestHandler):
         "_body",
         "_capacity",
         "_head_bytes",
+        "_head_end",
         "_head_since",
         "_limits",
         "_refused",
         "_socket",
         "_unsent_since",
+        "has_known_caller",
     )
 
     # aiohttp forgets its own as soon as it wants to close, but it closes when all has been sent.
@@ -57,13 +59,20 @@ class Connection(web.RequestHandler):
         # The body of the last request, and what has arrived behind it without being one.
         self._body: StreamReader = EMPTY_PAYLOAD
         self._head_bytes = 0
+        self._head_end = b""
         self._head_since: float | None = self._loop.time()
+        self.has_known_caller = False
         self._unsent_since: float | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is lost with it; who does not take the answers loses them."""
         return self.writing_paused or not self._is_at_work
+
+    @property
+    def is_strangers(self) -> bool:
+        """Whether nobody with a key has used it yet."""
+        return not self.has_known_caller
 
     @property
     def _is_at_work(self) -> bool:
@@ -78,31 +87,38 @@ class Connection(web.RequestHandler):
         assert self.transport is not None
         self._socket = self.transport
         if not self._capacity.admit(self):
-            self._refuse(TooMany("All connections are at work. Try again later."))
+            self._refuse(Full("All connections are at work. Try again later."))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._capacity.forget(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse no more at once than headers may have, so that too many are noticed before."""
+        """Parse no more at once than belongs to one head and may belong to it."""
         while not self._refused:
-            room = self._limits.http_header_bytes - self._head_bytes
-            piece, data = data[:room], data[room:]
-            self._parse(piece)
+            is_head = self._body.is_eof()
+            size = self._size_of_head(data) if is_head else self._limits.http_header_bytes
+            piece, data = data[:size], data[size:]
+            self._parse(piece, is_head=is_head)
             if not data:
                 break
 
-    def _parse(self, piece: bytes) -> None:
-        is_head, requests = self._body.is_eof(), self._request_count
+    def _size_of_head(self, data: bytes) -> int:
+        end = (self._head_end + data).find(b"\r\n\r\n")
+        room = self._limits.http_header_bytes - self._head_bytes
+        return room if end < 0 else min(room, end + 4 - len(self._head_end))
+
+    def _parse(self, piece: bytes, *, is_head: bool) -> None:
+        requests = self._request_count
         super().data_received(piece)
         # It is counted when its headers are complete.
         if self._request_count > requests:
             self._body = self._messages[-1][1]
-            self._head_bytes, self._head_since = 0, None
+            self._head_bytes, self._head_end, self._head_since = 0, b"", None
             self._capacity.renew(self)
         elif is_head and piece:
             self._head_bytes += len(piece)
+            self._head_end = (self._head_end + piece)[-3:]
             self._head_since = self._head_since or self._loop.time()
             if self._head_bytes >= self._limits.http_header_bytes:
                 most = f"{self._limits.http_header_bytes:,}"
@@ -137,3 +153,9 @@ class Connection(web.RequestHandler):
         self._messages.append((_ErrInfo(status=400, exc=reason, message=""), EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def protect(request: web.Request) -> None:
+    """Let the connection of a known caller make no room for others while it is at work."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.has_known_caller = True

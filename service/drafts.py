@@ -1,6 +1,6 @@
 """Drafts: what a caller may say of a new campaign, and the campaign that comes of it."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -38,7 +38,7 @@ class Draft:
         return {
             field.name: value
             for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            if (value := getattr(self, field.name)) not in (field.default, _empty(field))
         }
 
     def template_variables(self) -> templates.Variables:
@@ -53,6 +53,10 @@ class Draft:
             [templates.parse(source) for source in sources if source is not None],
             self.fallback_values,
         )
+
+
+def _empty(field: "Field[object]") -> object:
+    return None if field.default_factory is MISSING else field.default_factory()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ from service import bodies, idempotency, previews, schemas
 from service.access import TRACE
 from service.auth import CALLER
 from service.campaigns import CAMPAIGNS
-from service.limits import LIMITS
 
 
 async def create_campaign(request: web.Request) -> web.Response:
@@ -17,7 +16,6 @@ async def create_campaign(request: web.Request) -> web.Response:
     if validate_only:
         answer = await request.app[CAMPAIGNS].rehearse(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
-    request.app[LIMITS].count_create(request)
     created = await request.app[CAMPAIGNS].create_draft(
         request[CALLER], draft, request[TRACE], attempt
     )

@@ -2,26 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import partial
 
 import orjson
 from aiohttp import web
 
-from service import postgres, queries
-from service.background import BACKGROUND
-from service.postgres import POOL
-from service.settings import SETTINGS
-
 # Characters of a key; the schema has the same limit.
 LONGEST = 255
-
-# Seconds between two looks for answers that need not be kept any longer, and how many are forgotten
-# in one transaction.
-_PRUNING_SECONDS = 60.0
-_BATCH = 500
 
 # The key as it is, or as the string that the proposed standard wants (RFC 9651, 3.3.3); see
 # https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
@@ -98,22 +85,3 @@ def _key(values: list[str]) -> str:
         wanted = f"1 to {LONGEST} printable ASCII characters, in quotes or not"
         raise InvalidKey(f"Send one Idempotency-Key: {wanted}.")
     return key
-
-
-async def prune(pool: postgres.Pool, kept: timedelta) -> None:
-    """Forget all answers that were kept long enough, in transactions that are over soon.
-
-    Raises:
-        postgres.Unavailable: some may be left.
-    """
-    pruned = _BATCH
-    while pruned == _BATCH:
-        async with pool.acquire() as connection:
-            pruned = await queries.prune_answers(connection, kept, _BATCH)
-
-
-async def context(app: web.Application) -> AsyncIterator[None]:
-    """Prune the answers of `app`."""
-    work = partial(prune, app[POOL], app[SETTINGS].idempotency_kept)
-    app[BACKGROUND].repeat("pruning answers", work, _PRUNING_SECONDS)
-    yield

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -18,10 +19,9 @@ _REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So much at once, and so much a second in the long run; `whose` and `what` are for people."""
+    """So much at once, and so much a second in the long run; `what` is for people."""
 
     name: str
-    whose: str
     what: str
     burst: int
     per_second: float
@@ -55,14 +55,14 @@ class Quota:
         return math.ceil(tokens / self.limit.per_second)
 
 
-class TooMany(Exception):
+class Exceeded(Exception):
     """A limit is reached."""
 
     def __init__(self, quota: Quota) -> None:
         limit, self.retry_after_seconds = quota.limit, quota.retry_after_seconds
         super().__init__(
-            f"{limit.whose} may send {limit.burst} {limit.what} at once, and {limit.per_second:g} "
-            f"a second in the long run. Try again in {self.retry_after_seconds} s."
+            f"{limit.what} at a rate of {limit.per_second:g} a second, at most {limit.burst} at "
+            f"once. Try again in {self.retry_after_seconds} s."
         )
 
 
@@ -85,6 +85,12 @@ class Buckets:
         self._buckets[whose] = tokens, now
         return Quota(self._limit, tokens, exceeded)
 
+    def give_back(self, whose: Hashable) -> None:
+        """Put a token back; one that overflows is cut off when the next is taken."""
+        if whose in self._buckets:
+            tokens, at = self._buckets[whose]
+            self._buckets[whose] = tokens + 1, at
+
 
 QUOTAS: web.RequestKey[list[Quota]] = web.RequestKey("QUOTAS")
 
@@ -95,15 +101,13 @@ class Limits:
     def __init__(self, settings: Settings) -> None:
         requests = Limit(
             "requests",
-            "A key",
-            "requests",
+            "Your key may send requests",
             settings.key_requests_burst,
             settings.key_requests_per_second,
         )
         creates = Limit(
             "creates",
-            "An organization",
-            "campaigns",
+            "Your organization may create campaigns",
             settings.organization_creates_burst,
             settings.organization_creates_per_second,
         )
@@ -111,22 +115,53 @@ class Limits:
         self._creates = Buckets(creates) if creates.per_second else None
 
     def count_request(self, request: web.Request) -> None:
-        """Raises: TooMany."""
+        """Raises: Exceeded."""
         caller = request[CALLER]
-        _count(request, self._requests, (caller.organization_id, caller.key_id))
+        if self._requests:
+            _take(request, self._requests, (caller.organization_id, caller.key_id))
 
-    def count_create(self, request: web.Request) -> None:
-        """Raises: TooMany."""
-        _count(request, self._creates, request[CALLER].organization_id)
+    @contextmanager
+    def creating(self, request: web.Request) -> Iterator[Callable[[], None]]:
+        """Count a create; the function that is given takes that back, and so does a failure.
+
+        Raises:
+            Exceeded: the organization has created enough for now.
+        """
+        if self._creates is None:
+            yield lambda: None
+            return
+        buckets, whose = self._creates, request[CALLER].organization_id
+        _take(request, buckets, whose)
+
+        def take_back() -> None:
+            buckets.give_back(whose)
+            request[QUOTAS].pop()
+
+        try:
+            yield take_back
+        except BaseException:
+            take_back()
+            raise
 
 
-def _count(request: web.Request, buckets: Buckets | None, whose: Hashable) -> None:
-    if buckets is None:
-        return
+def _take(request: web.Request, buckets: Buckets, whose: Hashable) -> None:
     quota = buckets.take(whose)
-    request[QUOTAS] = [*request.get(QUOTAS, []), quota]
+    request.setdefault(QUOTAS, []).append(quota)
     if quota.exceeded:
-        raise TooMany(quota)
+        raise Exceeded(quota)
+
+
+def counting_creates(handler: Handler) -> Handler:
+    """Count what a handler creates: nothing when it only checks, or repeats an answer."""
+
+    async def counted(request: web.Request) -> web.StreamResponse:
+        with request.app[LIMITS].creating(request) as take_back:
+            response = await handler(request)
+            if response.status != 201 or "Idempotency-Replayed" in response.headers:
+                take_back()
+        return response
+
+    return counted
 
 
 LIMITS: web.AppKey[Limits] = web.AppKey("LIMITS")

@@ -117,8 +117,8 @@ KINDS: dict[type[BaseException], Kind] = {
         "idempotency-key-reused",
         "The Idempotency-Key belongs to another request",
     ),
-    limits.TooMany: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
-    slots.TooManyAtOnce: Kind(
+    limits.Exceeded: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
+    slots.ShareTaken: Kind(
         HTTPStatus.TOO_MANY_REQUESTS,
         "too-many-at-once",
         "Too many requests at once",
@@ -146,7 +146,7 @@ KINDS: dict[type[BaseException], Kind] = {
         "The headers are too large",
         closes=True,
     ),
-    connections.TooMany: Kind(
+    connections.Full: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "too-many-connections",
         "The service has no connection to spare",
@@ -201,7 +201,7 @@ def document(trace: Trace, error: BaseException) -> web.Response:
     headers = dict(kind.headers) | {"X-Request-ID": trace.request_id}
     if isinstance(error, web.HTTPMethodNotAllowed):
         headers["Allow"] = error.headers["Allow"]
-    if isinstance(error, limits.TooMany):
+    if isinstance(error, limits.Exceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
     response = web.Response(
         status=kind.status,

@@ -11,16 +11,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from service import access, capacity, connections, problems
+from service import access, connections, files, problems
 from service.capacity import CAPACITY
 from service.failure import Failure
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
-
-# Clients whose connect may wait for us to accept it. One more has to try again, a second later, and
-# accepting one takes us well below a millisecond.
-_BACKLOG = 1024
 
 
 async def run(app: web.Application, settings: Settings) -> None:
@@ -30,12 +26,16 @@ async def run(app: web.Application, settings: Settings) -> None:
         Failure: this process may not open enough connections; or nobody may listen at this
             address, or somebody does already.
     """
-    capacity.claim_files(settings)
+    files.claim(settings)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     runner = _Runner(
-        app, access_log=None, shutdown_timeout=settings.shutdown_seconds, **_limits(settings)
+        app,
+        access_log=None,
+        # It waits twice: for requests to finish, and for those that it has told to end.
+        shutdown_timeout=settings.shutdown_seconds / 2,
+        **_limits(settings),
     )
     try:
         await runner.setup()
@@ -47,8 +47,11 @@ async def run(app: web.Application, settings: Settings) -> None:
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> None:
     host, port = settings.http_host, settings.http_port
+    # All that wait are accepted at once; were they as many as there may be connections, a crowd
+    # could push somebody out again before the request is read.
+    backlog = max(settings.http_connections // 4, 1)
     try:
-        await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+        await web.TCPSite(runner, host, port, backlog=backlog).start()
     except OSError as error:
         raise Failure(
             f"cannot listen on {host}:{port}, set HTTP_HOST or HTTP_PORT: {error}"

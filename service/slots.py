@@ -15,7 +15,7 @@ from service.settings import SETTINGS, Settings
 from service.turns import Overloaded
 
 
-class TooManyAtOnce(Exception):
+class ShareTaken(Exception):
     """An organization has its share of the slots."""
 
 
@@ -67,7 +67,7 @@ class Slots:
         """Work in a slot.
 
         Raises:
-            turns.Overloaded, TooManyAtOnce: there is none.
+            turns.Overloaded, ShareTaken: there is none.
         """
         with self._share_of(organization_id).taken(), self._all.taken():
             yield
@@ -76,7 +76,7 @@ class Slots:
         share = self._shares.get(organization_id)
         if share is None:
             reason = f"Your organization has {self._share} requests under way already."
-            share = self._shares[organization_id] = Share(self._share, TooManyAtOnce, reason)
+            share = self._shares[organization_id] = Share(self._share, ShareTaken, reason)
         return share
 
     @contextmanager

@@ -18,6 +18,7 @@ class Proxy:
         self._url = parts
         self._connections: set[asyncio.Task[None]] = set()
         self.cutting = False
+        self.holds = 0
         self.passing = asyncio.Event()
         self.passing.set()
 
@@ -56,7 +57,9 @@ class Proxy:
             self._connections.discard(task)
 
     async def _may_pass(self) -> bool:
+        self.holds += 1
         await self.passing.wait()
+        self.holds -= 1
         return not self.cutting
 
 

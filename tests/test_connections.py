@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 from dev.processes import steady_port
+from service import keys
 from tests.conftest import NOWHERE
 from tests.processes import ROOT, until
 from tests.targets import StartTarget, Target
@@ -29,7 +31,7 @@ HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 BEGUN = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: "
 
-STATUS = rb"HTTP/1.1 (\d+) "
+STATUS = rb"HTTP/1\.[01] (\d+) "
 
 MOST_BYTES = 4096
 
@@ -154,6 +156,14 @@ def test_so_are_those_of_a_later_request(hurried: Target) -> None:
         traffic.goes_on()
 
 
+def test_so_are_those_that_begin_in_the_packet_of_an_earlier_request(hurried: Target) -> None:
+    with NormalTraffic(hurried) as traffic, hurried.connect() as connection:
+        connection.sendall(HEALTHZ + BEGUN)
+        assert answer(connection) == 200
+        assert refusal(connection) == (408, "headers-too-slow")
+        traffic.goes_on()
+
+
 def test_headers_that_stop_are_waited_for_no_longer(hurried: Target) -> None:
     with NormalTraffic(hurried) as traffic, hurried.connect() as connection:
         connection.sendall(b"G")
@@ -243,6 +253,21 @@ def test_the_limit_of_headers_is_exact_however_they_arrive(
         assert refusal(connection) == (431, "headers-too-large")
 
 
+@pytest.mark.parametrize("cut", [len(HEALTHZ), len(HEALTHZ) - 1, len(HEALTHZ) - 3, 1000])
+def test_the_limit_of_headers_is_exact_also_behind_another_request(
+    hurried: Target, cut: int
+) -> None:
+    begun = LAST[:-2] + b"X: "
+    largest = begun + b"x" * (MOST_BYTES - len(begun) - 4) + b"\r\n\r\n"
+    one_more = begun + b"x" + largest[len(begun) :]
+    for head, status in ((largest, b"200"), (one_more, b"431")):
+        sent = HEALTHZ + head
+        with hurried.connect() as connection:
+            connection.sendall(sent[:cut])
+            connection.sendall(sent[cut:])
+            assert re.findall(STATUS, everything(connection)) == [b"200", status]
+
+
 @pytest.mark.parametrize(
     ("announced", "body"),
     [
@@ -267,6 +292,7 @@ def test_requests_in_one_packet_are_answered_each(hurried: Target) -> None:
 def test_thousands_of_connections_keep_nobody_out(
     crowded: Target, opened: ExitStack, sent: bytes
 ) -> None:
+    told = crowded.log.read_bytes().count(b"connections are short")
     with NormalTraffic(crowded) as traffic:
         connections = []
         for _ in range(2000):
@@ -275,7 +301,11 @@ def test_thousands_of_connections_keep_nobody_out(
         traffic.goes_on()
         until(lambda: sum(map(is_over, connections)) >= 1800, 30, lambda: "more are open")
         traffic.goes_on()
-    until(lambda: b"connections are short" in crowded.log.read_bytes(), 30, lambda: "no word")
+
+    def is_told() -> bool:
+        return crowded.log.read_bytes().count(b"connections are short") > told
+
+    until(is_told, 30, lambda: "no word")
 
 
 def test_the_connection_that_has_been_idle_longest_makes_room(
@@ -316,6 +346,37 @@ def test_who_has_no_key_cannot_keep_connections_at_work(tiny: Target, opened: Ex
         assert answer(connection) == 401
     with NormalTraffic(tiny) as traffic:
         traffic.goes_on()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [HEALTHZ, b"GET /api/v1/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n"],
+    ids=["no key", "an unknown key"],
+)
+def test_who_has_no_key_cannot_keep_others_out_by_working(
+    tiny: Target, opened: ExitStack, sent: bytes
+) -> None:
+    requests = sent.replace(b"%b", keys.generate().encode()) * 20
+    connections = [opened.enter_context(tiny.connect()) for _ in range(10)]
+    over = threading.Event()
+
+    def keep_at_work(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while not over.is_set():
+                connection.sendall(requests)
+                if not connection.recv(65536):
+                    break
+
+    threads = [threading.Thread(target=keep_at_work, args=[each]) for each in connections]
+    for thread in threads:
+        thread.start()
+    try:
+        with NormalTraffic(tiny) as traffic:
+            traffic.goes_on()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(30)
 
 
 def test_answers_that_nobody_reads_are_given_up(hurried: Target) -> None:

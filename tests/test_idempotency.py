@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service import idempotency, keys, postgres
+from service import keys, postgres, pruning
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
@@ -375,10 +375,10 @@ async def store_five(client: Client, connection: Connection) -> None:
 async def test_old_answers_are_pruned_in_batches_and_new_ones_stay(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idempotency, "_BATCH", 3)
+    monkeypatch.setattr(pruning, "_BATCH", 3)
     await store_five(client, connection)
     assert client.app is not None
-    await idempotency.prune(client.app[postgres.POOL], DAY)
+    await pruning.prune(client.app[postgres.POOL], DAY)
     assert await connection.fetchval("SELECT array_agg(key) FROM idempotency_records") == ["4"]
 
 
@@ -387,7 +387,7 @@ async def test_pruning_waits_for_nobody(client: Client, connection: Connection) 
     assert client.app is not None
     async with connection.transaction():
         await connection.execute("SELECT FROM idempotency_records WHERE key = '1' FOR UPDATE")
-        await idempotency.prune(client.app[postgres.POOL], DAY)
+        await pruning.prune(client.app[postgres.POOL], DAY)
         left = await connection.fetch("SELECT key FROM idempotency_records ORDER BY key")
     assert [key for (key,) in left] == ["1", "4"]
 
@@ -400,7 +400,7 @@ async def test_old_answers_are_pruned_once_in_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await store_five(client, connection)
-    monkeypatch.setattr(idempotency, "_PRUNING_SECONDS", 0.05)
+    monkeypatch.setattr(pruning, "_SECONDS", 0.05)
     await aiohttp_client(create_app(settings))
 
     async def is_pruned() -> bool:

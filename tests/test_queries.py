@@ -4,12 +4,16 @@ import asyncio
 import inspect
 import re
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from service import keys, postgres, queries
 from service.postgres import Connection
 from service.settings import Settings
+from tests.conftest import insert_event
+
+REVISION_2 = Path(__file__).with_name("schemas") / "revision_2.sql"
 
 
 @pytest.mark.parametrize("name", queries.STATEMENTS)
@@ -61,6 +65,19 @@ async def test_a_database_of_the_first_revision_is_brought_up_to_date(
     [old] = await queries.list_keys(connection, 7)
     assert (old.name, old.scopes) == ("old", list(keys.SCOPES))
     assert old.revoked_at is not None
+
+
+async def test_a_database_of_the_second_revision_with_data_is_brought_up_to_date(
+    connection: Connection, settings: Settings
+) -> None:
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.execute(REVISION_2.read_text())
+    await insert_event(connection, campaign_id=1, sequence=1)
+    await postgres.migrate(connection)
+    assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 1
+    async with postgres.connect(settings) as service:
+        await service.execute("DELETE FROM idempotency_records")
 
 
 _TABLES = r"(?:api_keys|campaigns|idempotency_records|outbox)\b"

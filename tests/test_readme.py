@@ -54,3 +54,10 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     places = set(re.findall(r"`((?:service|config|dev|tests|docs|bench)/[\w./]*)`", README))
     assert len(proofs) > 5
     assert [name for name in proofs | places if not (ROOT / name).exists()] == []
+
+
+def test_the_map_names_every_file_of_the_service() -> None:
+    files = {file.name for file in (ROOT / "service").glob("*.py")} - {"__init__.py"}
+    assert {name for name in files if f"`{name}`" not in README} - {
+        name for name in files if f"`service/{name}`" in README
+    } == set()

@@ -41,8 +41,10 @@ GRANTS = """
 async def undone(connection: Connection) -> AsyncIterator[None]:
     transaction = connection.transaction()
     await transaction.start()
-    yield
-    await transaction.rollback()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
 
 
 async def may_run(connection: Connection, role: str) -> set[str]:
@@ -127,6 +129,7 @@ async def test_the_service_must_not(settings: Settings, statement: str, reason: 
         ("UPDATE outbox SET body = ''", "events stay as they were committed"),
         ("UPDATE outbox SET organization_id = 2", "events stay whose they are"),
         ("TRUNCATE outbox", "it deletes what it published, row by row"),
+        ("CREATE TABLE mine (id int)", "it owns nothing"),
         ("SET ROLE campaigns_service", "the roles are apart"),
     ],
 )
