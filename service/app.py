@@ -65,11 +65,7 @@ def create_app(settings: Settings) -> web.Application:
     )
     app.add_routes(
         [
-            _post(
-                "/api/v1/campaigns",
-                "campaigns:write",
-                limits.counting_creates(handlers.create_campaign),
-            ),
+            _post("/api/v1/campaigns", "campaigns:write", handlers.create_campaign),
             _post(
                 "/api/v1/campaigns/template-preview",
                 "templates:preview",

@@ -94,27 +94,22 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse no more at once than belongs to one head and may belong to it."""
+        """Parse no more at once than headers may have, so that too many are noticed before."""
         while not self._refused:
-            is_head = self._body.is_eof()
-            size = self._size_of_head(data) if is_head else self._limits.http_header_bytes
-            piece, data = data[:size], data[size:]
-            self._parse(piece, is_head=is_head)
+            # At least a byte at a time, so that this ends whatever was counted.
+            room = max(self._limits.http_header_bytes - self._head_bytes, 1)
+            piece, data = data[:room], data[room:]
+            self._parse(piece)
             if not data:
                 break
 
-    def _size_of_head(self, data: bytes) -> int:
-        end = (self._head_end + data).find(b"\r\n\r\n")
-        room = self._limits.http_header_bytes - self._head_bytes
-        return room if end < 0 else min(room, end + 4 - len(self._head_end))
-
-    def _parse(self, piece: bytes, *, is_head: bool) -> None:
-        requests = self._request_count
+    def _parse(self, piece: bytes) -> None:
+        is_head, requests = self._body.is_eof(), self._request_count
         super().data_received(piece)
         # It is counted when its headers are complete.
         if self._request_count > requests:
             self._body = self._messages[-1][1]
-            self._head_bytes, self._head_end, self._head_since = 0, b"", None
+            self._begin_head(piece)
             self._capacity.renew(self)
         elif is_head and piece:
             self._head_bytes += len(piece)
@@ -123,6 +118,14 @@ class Connection(web.RequestHandler):
             if self._head_bytes >= self._limits.http_header_bytes:
                 most = f"{self._limits.http_header_bytes:,}"
                 self._refuse(HeadersTooLarge(f"A request may have {most} bytes before its body."))
+
+    def _begin_head(self, piece: bytes) -> None:
+        """Count what has come of the next head; nobody knows where it begins behind a body."""
+        _, end, rest = (self._head_end + piece).rpartition(b"\r\n\r\n")
+        if not end or self._body is not EMPTY_PAYLOAD:
+            rest = b""
+        self._head_bytes, self._head_end = len(rest), rest[-3:]
+        self._head_since = self._loop.time() if rest else None
 
     def review(self, now: float) -> None:
         """End what takes too long."""

@@ -7,6 +7,7 @@ from service import bodies, idempotency, previews, schemas
 from service.access import TRACE
 from service.auth import CALLER
 from service.campaigns import CAMPAIGNS
+from service.limits import LIMITS
 
 
 async def create_campaign(request: web.Request) -> web.Response:
@@ -16,9 +17,12 @@ async def create_campaign(request: web.Request) -> web.Response:
     if validate_only:
         answer = await request.app[CAMPAIGNS].rehearse(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
-    created = await request.app[CAMPAIGNS].create_draft(
-        request[CALLER], draft, request[TRACE], attempt
-    )
+    with request.app[LIMITS].creating(request) as take_back:
+        created = await request.app[CAMPAIGNS].create_draft(
+            request[CALLER], draft, request[TRACE], attempt
+        )
+        if created.replayed:
+            take_back()
     return created.response()
 
 

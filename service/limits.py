@@ -151,19 +151,6 @@ def _take(request: web.Request, buckets: Buckets, whose: Hashable) -> None:
         raise Exceeded(quota)
 
 
-def counting_creates(handler: Handler) -> Handler:
-    """Count what a handler creates: nothing when it only checks, or repeats an answer."""
-
-    async def counted(request: web.Request) -> web.StreamResponse:
-        with request.app[LIMITS].creating(request) as take_back:
-            response = await handler(request)
-            if response.status != 201 or "Idempotency-Replayed" in response.headers:
-                take_back()
-        return response
-
-    return counted
-
-
 LIMITS: web.AppKey[Limits] = web.AppKey("LIMITS")
 
 

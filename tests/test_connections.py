@@ -281,6 +281,14 @@ def test_a_large_body_is_no_header(hurried: Target, announced: str, body: bytes)
         assert re.findall(STATUS, everything(connection)) == [b"400", b"200"]
 
 
+@pytest.mark.parametrize("size", [MOST_BYTES - 4, MOST_BYTES, 10 * MOST_BYTES])
+def test_what_is_no_http_and_as_large_as_may_be_is_refused(hurried: Target, size: int) -> None:
+    with hurried.connect() as connection:
+        with suppress(ConnectionError):
+            connection.sendall(b"?" * size)
+        assert refusal(connection) == (400, "malformed-request")
+
+
 def test_requests_in_one_packet_are_answered_each(hurried: Target) -> None:
     with hurried.connect() as connection:
         connection.sendall(HEALTHZ * 500 + LAST)
