@@ -108,23 +108,31 @@ def test_every_exception_is_a_statement_on_a_tenants_table() -> None:
     assert EXCEPTIONS.keys() <= set(OF_TENANTS)
 
 
-async def test_every_primary_key_of_a_tenant_begins_with_the_organization(
+OTHER_INDEXES = {
+    "api_keys_sha256_unique": "finds out which organization it is",
+    "idempotency_records_created_at": "old answers of all are forgotten",
+    "outbox_next_attempt_at": "the relay carries the events of all",
+}
+
+
+async def test_every_index_of_a_tenants_table_begins_with_the_organization(
     connection: Connection,
 ) -> None:
     leading = await connection.fetch(
         """
-        SELECT c.relname, a.attname
+        SELECT i.indexrelid::regclass::text AS name, c.relname, a.attname, i.indisprimary
         FROM pg_index i
         JOIN pg_class c ON c.oid = i.indrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE i.indisprimary AND n.nspname = 'public' AND c.relname <> 'schema_revisions'
+        WHERE n.nspname = 'public' AND c.relname <> 'schema_revisions'
         """
     )
-    assert {row["relname"] for row in leading} == {
+    assert {row["relname"] for row in leading if row["indisprimary"]} == {
         "api_keys",
         "campaigns",
         "idempotency_records",
         "outbox",
     }
-    assert {row["attname"] for row in leading} == {"organization_id"}
+    others = {row["name"] for row in leading if row["attname"] != "organization_id"}
+    assert others == OTHER_INDEXES.keys()
