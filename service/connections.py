@@ -93,6 +93,15 @@ class Connection(web.RequestHandler):
         self._capacity.forget(self)
         super().connection_lost(exc)
 
+    async def _handle_request(
+        self, request: web.BaseRequest, start_time: float | None, request_handler: Any
+    ) -> tuple[web.StreamResponse, bool]:
+        if self._messages:
+            # From Python 3.12 on, aiohttp would work off all that one client has sent at once
+            # before anybody else gets a turn.
+            await asyncio.sleep(0)
+        return await super()._handle_request(request, start_time, request_handler)
+
     def data_received(self, data: bytes) -> None:
         """Parse no more at once than headers may have, so that too many are noticed before."""
         while not self._refused:

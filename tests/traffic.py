@@ -32,7 +32,7 @@ class NormalTraffic:
     def __exit__(self, *_exception: object) -> None:
         self._over.set()
         self._thread.join()
-        assert self._failures == []
+        assert not self._failures, self._failures
         limits = self._target.owner
         # Besides connections, those to the database, and some 20 of a process that does nothing.
         assert self._most_files <= limits.http_connections + limits.database_pool_size + 40
