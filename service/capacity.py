@@ -6,13 +6,13 @@ Whoever has no key can open connections, too, so theirs must not cost others the
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from itertools import chain
 from typing import Protocol
 
 import structlog
 from aiohttp import web
 
+from service.background import BACKGROUND
 from service.settings import SETTINGS
 
 logger = structlog.get_logger(__name__)
@@ -98,18 +98,10 @@ CAPACITY: web.AppKey[Capacity] = web.AppKey("CAPACITY")
 
 async def context(app: web.Application) -> AsyncIterator[None]:
     """Review the connections for as long as the application runs."""
-    app[CAPACITY] = Capacity(app[SETTINGS].http_connections)
-    reviewing = asyncio.create_task(_review(app[CAPACITY]))
+    capacity = app[CAPACITY] = Capacity(app[SETTINGS].http_connections)
+
+    async def review() -> None:
+        capacity.review(asyncio.get_running_loop().time())
+
+    app[BACKGROUND].repeat("reviewing connections", review, _SECONDS_BETWEEN_REVIEWS)
     yield
-    reviewing.cancel()
-    with suppress(asyncio.CancelledError):
-        await reviewing
-
-
-async def _review(capacity: Capacity) -> None:
-    while True:
-        await asyncio.sleep(_SECONDS_BETWEEN_REVIEWS)
-        try:
-            capacity.review(asyncio.get_running_loop().time())
-        except Exception:
-            logger.exception("connections could not be reviewed")

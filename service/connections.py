@@ -43,7 +43,7 @@ class Connection(web.RequestHandler):
         "_refused",
         "_socket",
         "_unsent_since",
-        "has_known_caller",
+        "is_strangers",
     )
 
     # aiohttp forgets its own as soon as it wants to close, but it closes when all has been sent.
@@ -61,18 +61,13 @@ class Connection(web.RequestHandler):
         self._head_bytes = 0
         self._head_end = b""
         self._head_since: float | None = self._loop.time()
-        self.has_known_caller = False
+        self.is_strangers = True
         self._unsent_since: float | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is lost with it; who does not take the answers loses them."""
         return self.writing_paused or not self._is_at_work
-
-    @property
-    def is_strangers(self) -> bool:
-        """Whether nobody with a key has used it yet."""
-        return not self.has_known_caller
 
     @property
     def _is_at_work(self) -> bool:
@@ -170,4 +165,4 @@ class Connection(web.RequestHandler):
 def protect(request: web.Request) -> None:
     """Let the connection of a known caller make no room for others while it is at work."""
     if isinstance(request.protocol, Connection):
-        request.protocol.has_known_caller = True
+        request.protocol.is_strangers = False

@@ -13,7 +13,7 @@ from service.limits import LIMITS
 async def create_campaign(request: web.Request) -> web.Response:
     validate_only = schemas.load_validate_only(request.query)
     draft = schemas.load_draft(await bodies.read(request))
-    attempt = idempotency.attempt(request, draft.stated())
+    attempt = idempotency.attempt(request, draft.stated)
     if validate_only:
         answer = await request.app[CAMPAIGNS].rehearse(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)

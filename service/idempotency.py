@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import orjson
@@ -62,7 +63,7 @@ class Attempt:
         return replace(answer, replayed=True)
 
 
-def attempt(request: web.Request, meaning: dict[str, object]) -> Attempt | None:
+def attempt(request: web.Request, meaning: Callable[[], dict[str, object]]) -> Attempt | None:
     """Tell this request from others by what it means; None: it has no key.
 
     Raises:
@@ -71,7 +72,7 @@ def attempt(request: web.Request, meaning: dict[str, object]) -> Attempt | None:
     values = request.headers.getall("Idempotency-Key", [])
     if not values:
         return None
-    canonical = orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)
+    canonical = orjson.dumps(meaning(), option=orjson.OPT_SORT_KEYS)
     return Attempt(
         f"{request.method} {request.path}", _key(values), hashlib.sha256(canonical).digest()
     )
