@@ -112,6 +112,95 @@ COMMENT ON COLUMN idempotency_records.endpoint IS 'Method and path: a key may be
 COMMENT ON COLUMN idempotency_records.fingerprint IS 'SHA-256 of what the request body says, defaults left out and names in order.';
 
 
+-- Revision 4.
+ALTER TABLE campaigns
+    ADD COLUMN IF NOT EXISTS name_key   text COLLATE "C" NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS deleted_at timestamptz;
+-- What was written by a service that does not know the column yet.
+UPDATE campaigns SET name_key = lower(name) WHERE name_key = '';
+COMMENT ON COLUMN campaigns.name_key IS 'The name as it is sorted and searched: case-folded by the service, so that this does not depend on the locale of the database.';
+COMMENT ON COLUMN campaigns.deleted_at IS 'Since when it is deleted: nobody reads it any more, but events that are under way still refer to something.';
+
+-- One for each order of a list, and one for each filter in its usual order.
+CREATE INDEX IF NOT EXISTS campaigns_created_at ON campaigns (organization_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS campaigns_updated_at ON campaigns (organization_id, updated_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS campaigns_name_key ON campaigns (organization_id, name_key, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS campaigns_status ON campaigns (organization_id, status, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS campaigns_campaign_type ON campaigns (organization_id, campaign_type, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS campaigns_assistant_id ON campaigns (organization_id, assistant_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS campaigns_deleted_at ON campaigns (deleted_at) WHERE deleted_at IS NOT NULL;
+DO $$
+BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+    CREATE EXTENSION IF NOT EXISTS btree_gin;
+    CREATE INDEX IF NOT EXISTS campaigns_search ON campaigns USING gin (organization_id, name_key gin_trgm_ops) WHERE deleted_at IS NULL;
+EXCEPTION WHEN insufficient_privilege OR undefined_file OR undefined_object OR feature_not_supported THEN
+    RAISE WARNING 'the extensions pg_trgm and btree_gin are not there, and this user may not create them: a search for names reads all campaigns of an organization';
+END $$;
+
+CREATE TABLE IF NOT EXISTS campaign_history (
+    organization_id bigint      NOT NULL,
+    campaign_id     bigint      NOT NULL,
+    version         integer     NOT NULL,
+    change          text        NOT NULL CONSTRAINT campaign_history_change_known CHECK (change IN ('created', 'updated', 'deleted')),
+    changed_fields  text[]      NOT NULL,
+    changed_at      timestamptz NOT NULL,
+    key_id          bigint,
+    request_id      text,
+
+    CONSTRAINT campaign_history_pkey PRIMARY KEY (organization_id, campaign_id, version)
+);
+COMMENT ON TABLE campaign_history IS 'Every change of every campaign, append-only: the service may insert and read.';
+COMMENT ON COLUMN campaign_history.key_id IS 'The API key that did it; unknown for what was created before revision 4.';
+INSERT INTO campaign_history (organization_id, campaign_id, version, change, changed_fields, changed_at)
+SELECT organization_id, id, version, 'created', '{}', created_at
+FROM campaigns c
+WHERE NOT EXISTS (
+    SELECT FROM campaign_history h
+    WHERE h.organization_id = c.organization_id AND h.campaign_id = c.id
+);
+
+-- A function of the owner's, as the service itself may delete neither campaigns nor their history.
+CREATE OR REPLACE FUNCTION prune_campaigns(kept interval, most integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER AS $$
+    WITH old AS (
+        SELECT
+            organization_id,
+            id
+        FROM campaigns c
+        WHERE
+            deleted_at < now() - kept
+            AND NOT EXISTS (
+                SELECT FROM outbox o
+                WHERE o.organization_id = c.organization_id AND o.campaign_id = c.id
+            )
+        ORDER BY deleted_at
+        LIMIT most
+        FOR UPDATE SKIP LOCKED
+    ),
+
+    history AS (
+        DELETE FROM campaign_history h
+        USING old
+        WHERE h.organization_id = old.organization_id AND h.campaign_id = old.id
+    ),
+
+    pruned AS (
+        DELETE FROM campaigns c
+        USING old
+        WHERE c.organization_id = old.organization_id AND c.id = old.id
+        RETURNING 1
+    )
+    SELECT count(*) FROM pruned;
+$$;
+REVOKE ALL ON FUNCTION prune_campaigns FROM PUBLIC;
+DO $$
+BEGIN
+    -- Or a caller could lead it to tables of its own, which are found first otherwise.
+    EXECUTE format('ALTER FUNCTION prune_campaigns SET search_path = %I, pg_temp', current_schema());
+END $$;
+
+
 -- Two roles that may do what their statements in queries.sql do, and nothing else. They belong to
 -- all databases of the server; an owner who may not create roles goes on without them.
 DO $$
@@ -128,8 +217,9 @@ BEGIN
         END IF;
     END LOOP;
 
-    REVOKE ALL ON schema_revisions, api_keys, campaigns, outbox, idempotency_records FROM campaigns_service, campaigns_relay;
+    REVOKE ALL ON schema_revisions, api_keys, campaigns, outbox, idempotency_records, campaign_history FROM campaigns_service, campaigns_relay;
     REVOKE ALL ON SEQUENCE campaign_ids FROM campaigns_service, campaigns_relay;
+    REVOKE ALL ON FUNCTION prune_campaigns FROM campaigns_service, campaigns_relay;
 
     -- PUBLIC may have lost it, as careful owners see to.
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO campaigns_service, campaigns_relay', current_schema());
@@ -138,6 +228,9 @@ BEGIN
     GRANT UPDATE (last_used_at) ON api_keys TO campaigns_service;
     GRANT USAGE ON SEQUENCE campaign_ids TO campaigns_service;
     GRANT INSERT, SELECT ON campaigns TO campaigns_service;
+    GRANT UPDATE (version, name, name_key, description, campaign_type, assistant_id, welcome_message_template, agenda_template, end_call_message_template, sms_message_template, fallback_values, max_attempts, retry_delay_minutes, updated_at, deleted_at) ON campaigns TO campaigns_service;
+    GRANT INSERT, SELECT ON campaign_history TO campaigns_service;
+    GRANT EXECUTE ON FUNCTION prune_campaigns TO campaigns_service;
     GRANT INSERT ON outbox TO campaigns_service;
     GRANT INSERT, SELECT, DELETE, UPDATE (fingerprint, status, headers, body, created_at) ON idempotency_records TO campaigns_service;
 
@@ -147,4 +240,4 @@ EXCEPTION WHEN insufficient_privilege THEN
 END $$;
 
 
-INSERT INTO schema_revisions (revision) VALUES (3) ON CONFLICT DO NOTHING;
+INSERT INTO schema_revisions (revision) VALUES (4) ON CONFLICT DO NOTHING;

@@ -7,6 +7,7 @@ from aiohttp.typedefs import Handler
 
 from service import (
     access,
+    answers,
     assistants,
     auth,
     background,
@@ -14,6 +15,7 @@ from service import (
     callers,
     campaigns,
     capacity,
+    edits,
     handlers,
     health,
     limits,
@@ -26,8 +28,12 @@ from service import (
 from service.background import BACKGROUND, Background
 from service.settings import SETTINGS, Settings
 
+_CAMPAIGNS = "/api/v1/campaigns"
+_PREVIEW = f"{_CAMPAIGNS}/template-preview"
 # Ids of up to 18 digits are bigints; there will never be a longer one.
-_CAMPAIGN = r"/api/v1/campaigns/{id:[1-9]\d{0,17}}"
+_CAMPAIGN = _CAMPAIGNS + r"/{id:[1-9]\d{0,17}}"
+_DUPLICATE = f"{_CAMPAIGN}/duplicate"
+_HISTORY = f"{_CAMPAIGN}/history"
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -65,13 +71,15 @@ def create_app(settings: Settings) -> web.Application:
     )
     app.add_routes(
         [
-            _post("/api/v1/campaigns", "campaigns:write", handlers.create_campaign),
-            _post(
-                "/api/v1/campaigns/template-preview",
-                "templates:preview",
-                handlers.preview_template,
-            ),
+            _route("POST", _CAMPAIGNS, "campaigns:write", handlers.create_campaign),
+            _get(_CAMPAIGNS, "campaigns:read", handlers.list_campaigns),
+            _route("POST", _PREVIEW, "templates:preview", handlers.preview_template),
             _get(_CAMPAIGN, "campaigns:read", handlers.read_campaign),
+            _route("PATCH", _CAMPAIGN, "campaigns:write", handlers.patch_campaign),
+            _route("PUT", _CAMPAIGN, "campaigns:write", handlers.put_campaign),
+            _route("DELETE", _CAMPAIGN, "campaigns:write", handlers.delete_campaign),
+            _route("POST", _DUPLICATE, "campaigns:write", handlers.duplicate_campaign),
+            _get(_HISTORY, "campaigns:read", handlers.list_history),
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
         ]
@@ -83,16 +91,23 @@ def _get(path: str, scope: str, handler: Handler) -> web.RouteDef:
     return web.get(path, auth.requiring(scope, handler))
 
 
-def _post(path: str, scope: str, handler: Handler) -> web.RouteDef:
+def _route(method: str, path: str, scope: str, handler: Handler) -> web.RouteDef:
     guarded = auth.requiring(scope, handler)
-    return web.post(path, guarded, expect_handler=bodies.ignore_expectation)
+    return web.route(method, path, guarded, expect_handler=bodies.ignore_expectation)
 
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
+    settings, pool, wake_relay = app[SETTINGS], app[postgres.POOL], app[relay.RELAY].wake
+    kept = answers.Answers(pool, settings.idempotency_kept)
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        app[postgres.POOL],
+        pool, app[assistants.ASSISTANTS], kept, wake_relay
+    )
+    app[edits.EDITS] = edits.Edits(
+        pool,
+        app[campaigns.CAMPAIGNS],
         app[assistants.ASSISTANTS],
-        app[SETTINGS].idempotency_kept,
-        app[relay.RELAY].wake,
+        kept,
+        wake_relay,
+        settings.database_timeout_seconds,
     )
     yield

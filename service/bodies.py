@@ -48,8 +48,14 @@ class RepeatedNames(dict[str, Any]):
     repeated: frozenset[str]
 
 
-async def read(request: web.Request) -> Any:
+# For PATCH, also what the format is called there (RFC 7396).
+_TYPES = ("application/json", "application/merge-patch+json")
+
+
+async def read(request: web.Request, otherwise: Any = None) -> Any:
     """Read the body, for which the caller has the time of `http_body_timeout_seconds`.
+
+    If there is `otherwise` something, it is what no body at all means.
 
     Raises:
         NotJson, Encoded: by its headers.
@@ -58,7 +64,10 @@ async def read(request: web.Request) -> Any:
         turns.Overloaded: there is no slot for it when it has arrived.
         Malformed: what arrives is not JSON.
     """
-    if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in (
+    if otherwise is not None and not request.body_exists:
+        return otherwise
+    types = _TYPES if request.method == "PATCH" else _TYPES[:1]
+    if request.content_type not in types or (request.charset or "utf-8").lower() not in (
         "utf-8",
         "utf8",
     ):

@@ -21,12 +21,9 @@ from service.settings import Settings
 EXCHANGE = "campaign.events"
 DEAD_LETTERS = "campaign.dead"
 
-# Each consumer's queue and the event types it needs.
-QUEUES = {
-    "campaign.import": (events.CREATED,),
-    "campaign.schedule": (events.CREATED,),
-    "campaign.start": (events.CREATED,),
-}
+# All types go to all three: a consumer that does not get some cannot tell them from lost ones.
+EVENT_TYPES = (events.CREATED, events.UPDATED, events.DELETED)
+QUEUES = ("campaign.import", "campaign.schedule", "campaign.start")
 
 # A queue that exists refuses other arguments, so limits that operators tune are policies of theirs.
 _QUORUM: FieldTable = {"x-queue-type": "quorum"}
@@ -147,7 +144,7 @@ async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
 async def _declare_queues(channel: AbstractChannel) -> None:
     """Make all consumers' queues and bindings: a queue made later would miss the first events."""
     await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
-    for name, event_types in QUEUES.items():
+    for name in QUEUES:
         queue = await channel.declare_queue(name, durable=True, arguments=_CONSUMED)
-        for event_type in event_types:
+        for event_type in EVENT_TYPES:
             await queue.bind(EXCHANGE, routing_key=event_type)

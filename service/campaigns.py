@@ -1,23 +1,28 @@
-"""Campaigns: what is done with them."""
+"""Campaigns: how they are made and read."""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import timedelta
 
 from aiohttp import web
 
-from service import drafts, events, postgres, queries
+from service import drafts, events, postgres, queries, schemas
 from service.access import Trace
+from service.answers import Answers
 from service.assistants import Assistants, Unavailable
 from service.drafts import Campaign, Draft
+from service.history import Change, Version
 from service.idempotency import Answer, Attempt
 from service.invalid import InvalidBody
 from service.keys import Caller
+from service.listings import COUNTED, Cursor, Listing, Page, Window
+from service.patches import Patch
 from service.turns import Overloaded
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
 _IDS_RESERVED_AT_ONCE = 50
+
+_COPY = " (copy)"
 
 
 class NotFound(Exception):
@@ -25,18 +30,18 @@ class NotFound(Exception):
 
 
 class Campaigns:
-    """The use cases of campaigns; what one changes, it changes in one statement."""
+    """The use cases that change no campaign; what one makes, it makes in one statement."""
 
     def __init__(
         self,
         pool: postgres.Pool,
         assistants: Assistants,
-        answers_kept: timedelta,
+        answers: Answers,
         wake_relay: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._assistants = assistants
-        self._answers_kept = answers_kept
+        self._answers = answers
         self._wake_relay = wake_relay
         self._reserved_ids: deque[int] = deque()
 
@@ -57,16 +62,34 @@ class Campaigns:
             await self._assistants.check(caller.organization_id, draft.assistant_id)
         except (InvalidBody, Unavailable, Overloaded):
             # It was accepted when the campaign was created, if it was.
-            if earlier := await self._earlier_answer(caller, attempt):
+            if earlier := await self._answers.find(caller, attempt):
                 return earlier
             raise
         answer = None
         while answer is None:
             # An earlier answer may get too old before it is read; then the key is new again.
             answer = await self._store(caller, draft, trace, attempt) or (
-                await self._earlier_answer(caller, attempt)
+                await self._answers.find(caller, attempt)
             )
         return answer
+
+    async def duplicate(
+        self, caller: Caller, campaign_id: int, patch: Patch, trace: Trace, attempt: Attempt | None
+    ) -> Answer:
+        """Create a draft that says what another campaign says, but for what the caller says.
+
+        Raises:
+            NotFound: there is nothing to duplicate.
+            invalid.InvalidBody: also of what the campaign says, if that is not accepted any more.
+            whatever `create_draft` raises.
+        """
+        # The campaign may be gone since.
+        if earlier := await self._answers.find(caller, attempt):
+            return earlier
+        stated = (await self.read(caller, campaign_id)).stated()
+        name = f"{stated['name']}"[: schemas.LONGEST_NAME - len(_COPY)] + _COPY
+        draft = schemas.load_draft(patch.applied_to(stated | {"name": name}))
+        return await self.create_draft(caller, draft, trace, attempt)
 
     async def _store(
         self, caller: Caller, draft: Draft, trace: Trace, attempt: Attempt | None
@@ -74,24 +97,12 @@ class Campaigns:
         async with self._pool.acquire() as connection:
             campaign_id = await self._next_id(connection)
             campaign = drafts.new(campaign_id, caller.organization_id, draft)
-            event = events.created(campaign, draft.template_variables(), trace)
-            answer = _created(campaign)
-            stored = await queries.create_draft(
-                connection, campaign, event, answer, attempt, self._answers_kept
-            )
+            version = _first_version(campaign, draft, caller, trace)
+            stored = await queries.create_draft(connection, version, attempt, self._answers.kept)
         if not stored:
             return None
         self._wake_relay()
-        return answer
-
-    async def _earlier_answer(self, caller: Caller, attempt: Attempt | None) -> Answer | None:
-        if attempt is None:
-            return None
-        async with self._pool.acquire() as connection:
-            found = await queries.find_answer(
-                connection, caller.organization_id, attempt, self._answers_kept
-            )
-        return attempt.replay(*found) if found else None
+        return version.answer
 
     async def rehearse(self, caller: Caller, draft: Draft) -> dict[str, object]:
         """What a create would answer, without what only storing brings about; and its variables.
@@ -111,8 +122,46 @@ class Campaigns:
         async with self._pool.acquire() as connection:
             campaign = await queries.find_campaign(connection, caller.organization_id, campaign_id)
         if campaign is None:
-            raise NotFound("Your organization has no campaign of this id.")
+            raise _not_found()
         return campaign
+
+    async def page(self, caller: Caller, listing: Listing) -> Page:
+        """A part of the campaigns; how many there are in all is not counted beyond `COUNTED`.
+
+        Raises:
+            postgres.Unavailable
+        """
+        async with self._pool.acquire() as connection:
+            organization_id = caller.organization_id
+            found = await queries.list_campaigns(connection, organization_id, listing)
+            counted = await queries.count_campaigns(
+                connection, organization_id, listing.filters, COUNTED + 1
+            )
+        limit, next_cursor = listing.window.limit, None
+        if len(found) > limit:
+            last, place = found[limit - 1]
+            next_cursor = str(Cursor(listing.order, place, last.id))
+        return Page(
+            found=[campaign for campaign, _ in found],
+            window=listing.window,
+            total=min(counted, COUNTED),
+            total_is_exact=counted <= COUNTED,
+            next_cursor=next_cursor,
+        )
+
+    async def history(self, caller: Caller, campaign_id: int, window: Window) -> Page:
+        """A part of what was done to a campaign, also after it was deleted.
+
+        Raises:
+            NotFound, postgres.Unavailable
+        """
+        whose = (caller.organization_id, campaign_id)
+        async with self._pool.acquire() as connection:
+            found = await queries.list_history(connection, *whose, window)
+            total = await queries.count_history(connection, *whose)
+        if not total:
+            raise _not_found()
+        return Page(found=found, window=window, total=total)
 
     async def _next_id(self, connection: postgres.Connection) -> int:
         if not self._reserved_ids:
@@ -121,9 +170,18 @@ class Campaigns:
         return self._reserved_ids.popleft()
 
 
-def _created(campaign: Campaign) -> Answer:
+def _not_found() -> NotFound:
+    return NotFound("Your organization has no campaign of this id.")
+
+
+def _first_version(campaign: Campaign, draft: Draft, caller: Caller, trace: Trace) -> Version:
     headers = {"Location": f"/api/v1/campaigns/{campaign.id}", "ETag": campaign.etag}
-    return Answer(201, headers, campaign.to_json())
+    return Version(
+        campaign=campaign,
+        change=Change.to(campaign, "created", [], caller, trace),
+        event=events.created(campaign, draft.template_variables(), trace),
+        answer=Answer(201, headers, campaign.to_json()),
+    )
 
 
 CAMPAIGNS: web.AppKey[Campaigns] = web.AppKey("CAMPAIGNS")

@@ -1,8 +1,8 @@
-"""Drafts: what a caller may say of a new campaign, and the campaign that comes of it."""
+"""Drafts: what a caller may say of a campaign, and the campaign that comes of it."""
 
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -10,12 +10,21 @@ from service import templates
 from service.filters import Value
 
 CampaignType = Literal["call", "sms", "mixed"]
+Status = Literal["draft", "scheduled", "running", "paused", "completed", "cancelled", "failed"]
 FallbackValues = dict[str, Value]
+
+# The official SDK calls these fields otherwise, and keeps them in an object of their own.
+SDK_SETTINGS = {
+    "max_attempts": "max_attempts",
+    "retry_delay_minutes": "retry_delay_minutes",
+    "welcome_template": "welcome_message_template",
+    "agenda_template": "agenda_template",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a caller may say of a new campaign, with the published defaults."""
+    """What a caller may say of a campaign, with the published defaults."""
 
     name: str
     campaign_type: CampaignType
@@ -59,6 +68,9 @@ def _empty(field: "Field[object]") -> object:
     return None if field.default_factory is MISSING else field.default_factory()
 
 
+FIELDS = tuple(field.name for field in fields(Draft))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
     """A stored campaign; the order of the fields is the published order of the keys."""
@@ -67,7 +79,7 @@ class Campaign:
     name: str
     description: str | None
     campaign_type: CampaignType
-    status: str
+    status: Status
     assistant_id: int
     welcome_message_template: str | None
     agenda_template: str | None
@@ -83,38 +95,76 @@ class Campaign:
     failed_contacts: int
     created_at: datetime
     updated_at: datetime
-    # Not in the published example: the official SDK needs the first, an ETag shows the second.
+    # Published for reading; nothing fills them yet.
+    assistant_name: None = None
+    last_import_file_name: None = None
+    last_import_date: None = None
+    last_import_row_count: None = None
+    # Not in the published examples: the official SDK needs the first, an ETag shows the second,
+    # and the third is where the SDK looks for what it has set.
     organization_id: int
     version: int
+    settings: dict[str, object] = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = {theirs: getattr(self, ours) for theirs, ours in SDK_SETTINGS.items()}
+        object.__setattr__(self, "settings", settings)
 
     @property
     def etag(self) -> str:
         return f'"{self.version}"'
 
-    def to_json(self) -> bytes:
-        """The campaign as the API shows it."""
-        return orjson.dumps(self, option=orjson.OPT_UTC_Z)
+    def to_json(self, **more: object) -> bytes:
+        """The campaign as the API shows it, and more keys after its own."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        return orjson.dumps(shown | more, option=orjson.OPT_UTC_Z)
+
+    def stated(self) -> dict[str, object]:
+        """What its callers have said of it, as they might say it again."""
+        return _said(self)
+
+    def changed_to(self, draft: Draft) -> "Campaign":
+        """The next version, in which a draft is stated."""
+        return replace(self.next(), **_said(draft))
+
+    def next(self) -> "Campaign":
+        """The next version, as yet the same; time does not go backwards between two replicas."""
+        now = max(datetime.now(UTC), self.updated_at)
+        return replace(self, version=self.version + 1, updated_at=now)
+
+    def differing(self, draft: Draft) -> list[str]:
+        """The fields of which the draft says something else; the order of entries says nothing."""
+        return [
+            name
+            for name in FIELDS
+            if _canonical(getattr(self, name)) != _canonical(getattr(draft, name))
+        ]
+
+
+READ_ONLY = tuple(
+    field.name for field in fields(Campaign) if field.name not in (*FIELDS, "settings")
+)
+
+
+def _canonical(value: object) -> bytes:
+    """Tell 1 from true and from 1.0, which Python takes for equal."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def name_key(name: str) -> str:
+    """What a name is sorted and searched by."""
+    return name.casefold()
 
 
 def new(campaign_id: int, organization_id: int, draft: Draft) -> Campaign:
     """The campaign that a draft becomes now."""
     now = datetime.now(UTC)
     return Campaign(
+        **_said(draft),
         id=campaign_id,
-        name=draft.name,
-        description=draft.description,
-        campaign_type=draft.campaign_type,
         status="draft",
-        assistant_id=draft.assistant_id,
-        welcome_message_template=draft.welcome_message_template,
-        agenda_template=draft.agenda_template,
-        end_call_message_template=draft.end_call_message_template,
-        sms_message_template=draft.sms_message_template,
-        fallback_values=draft.fallback_values,
         variable_mappings={},
         available_variables=[],
-        max_attempts=draft.max_attempts,
-        retry_delay_minutes=draft.retry_delay_minutes,
         total_contacts=0,
         completed_contacts=0,
         failed_contacts=0,
@@ -123,3 +173,7 @@ def new(campaign_id: int, organization_id: int, draft: Draft) -> Campaign:
         organization_id=organization_id,
         version=1,
     )
+
+
+def _said(by: Draft | Campaign) -> dict[str, Any]:
+    return {name: getattr(by, name) for name in FIELDS}

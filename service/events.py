@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/cloudevents+json"
 
 CREATED = "campaign.created"
+UPDATED = "campaign.updated"
+DELETED = "campaign.deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +38,34 @@ class Event:
 
 def created(campaign: Campaign, variables: Variables, trace: Trace) -> Event:
     """Tell that a draft exists, with all that a consumer would otherwise have to ask for."""
+    return _event(CREATED, campaign, {"template_variables": variables}, trace)
+
+
+def updated(
+    campaign: Campaign, variables: Variables, changed_fields: list[str], trace: Trace
+) -> Event:
+    """Tell what a campaign says now, and which fields said something else before."""
+    data = {
+        "template_variables": variables,
+        "changed_fields": changed_fields,
+        "old_version": campaign.version - 1,
+        "new_version": campaign.version,
+    }
+    return _event(UPDATED, campaign, data, trace)
+
+
+def deleted(campaign: Campaign, trace: Trace) -> Event:
+    """Tell that a campaign is gone, and what it was."""
+    return _event(DELETED, campaign, {}, trace)
+
+
+def _event(event_type: str, campaign: Campaign, data: dict[str, object], trace: Trace) -> Event:
     event_id = uuid.uuid4()
     headers = trace.as_headers()
     body = {
         "specversion": "1.0",
         "id": str(event_id),
-        "type": CREATED,
+        "type": event_type,
         # The sequence extension orders the events of one source, so the campaign is the source;
         # it compares as text, hence the zeros (cloudevents/extensions/sequence.md).
         "source": f"/api/v1/campaigns/{campaign.id}",
@@ -50,17 +74,17 @@ def created(campaign: Campaign, variables: Variables, trace: Trace) -> Event:
         "sequence": f"{campaign.version:010}",
         "partitionkey": str(campaign.id),
         "datacontenttype": "application/json",
-        "dataschema": f"urn:campaign-service:event:{CREATED}:1",
+        "dataschema": f"urn:campaign-service:event:{event_type}:1",
         # Extension names may hold letters and digits only.
         **{name.replace("-", ""): value for name, value in headers.items()},
-        "data": {"campaign": campaign, "template_variables": variables},
+        "data": {"campaign": campaign} | data,
     }
     return Event(
         organization_id=campaign.organization_id,
         campaign_id=campaign.id,
         sequence=campaign.version,
         id=event_id,
-        type=CREATED,
+        type=event_type,
         body=orjson.dumps(body, option=orjson.OPT_UTC_Z),
         headers=headers,
         time=campaign.updated_at,

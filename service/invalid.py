@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from marshmallow import Schema
+from marshmallow import Schema, fields
 from multidict import MultiMapping
 
 from service.bodies import RepeatedNames
@@ -57,7 +57,9 @@ class InvalidParameters(Invalid):
     where = "query"
 
 
-def body_errors(schema: Schema, body: dict[str, Any], found: dict[str, Any]) -> Iterator[Error]:
+def body_errors(
+    schema: Schema, body: dict[str, Any], found: dict[str, Any], pointer: str = "#"
+) -> Iterator[Error]:
     """Go through the fields in the order of the body, then through those that are missing.
 
     `found` are the messages of marshmallow; those for the entries of an object lie a level deeper.
@@ -65,17 +67,33 @@ def body_errors(schema: Schema, body: dict[str, Any], found: dict[str, Any]) -> 
     missing = (name for name in schema.fields if name not in body)
     repeated = _repeated(body)
     for name in (*body, *missing):
-        pointer = f"#/{_escaped(name)}"
+        place = f"{pointer}/{_escaped(name)}"
         if name in repeated:
-            yield _error(pointer, _TWICE)
+            yield _error(place, _TWICE)
         if name not in schema.fields:
-            hint = did_you_mean(name, schema.fields)
-            yield _error(pointer, f"Is not a known field.{hint}")
-        messages = found.get(name, [])
-        if isinstance(messages, list):
-            yield from (_error(pointer, message) for message in messages)
-            messages = {}
-        yield from _entry_errors(pointer, body.get(name), messages)
+            yield _error(place, _unknown(schema, name))
+        field = schema.fields.get(name)
+        yield from _field_errors(field, place, body.get(name), found.get(name, []))
+
+
+def _unknown(schema: Schema, name: str) -> str:
+    if name in getattr(schema, "read_only", ()):
+        return "Is set by the service: leave it out."
+    return f"Is not a known field.{did_you_mean(name, schema.fields)}"
+
+
+def _field_errors(
+    field: fields.Field[Any] | None, pointer: str, value: Any, messages: Any
+) -> Iterator[Error]:
+    if isinstance(messages, list):
+        yield from (_error(pointer, message) for message in messages)
+        messages = {}
+    if not isinstance(field, fields.Nested):
+        yield from _entry_errors(pointer, value, messages)
+    elif isinstance(value, dict):
+        yield from body_errors(field.schema, value, messages, pointer)
+    elif value is not None:
+        yield _error(pointer, "Must be an object.")
 
 
 def _entry_errors(pointer: str, value: Any, messages: dict[str, Any]) -> Iterator[Error]:
@@ -103,20 +121,19 @@ def _error(pointer: str, message: object) -> Error:
 
 
 def parameter_errors(
-    query: MultiMapping[str], known: dict[str, tuple[str, ...]]
+    schema: Schema, query: MultiMapping[str], found: dict[str, list[str]]
 ) -> Iterator[Error]:
-    """Go through a query, whose `known` parameters have few values each."""
+    """Go through the parameters in the order of the query; `found` are those of marshmallow."""
     for name in dict.fromkeys(query):
-        values = query.getall(name)
-        if name not in known:
-            detail = f"Is not a parameter of this call.{did_you_mean(name, known)}"
-        elif len(values) > 1:
-            detail = _TWICE
-        elif values[0] not in known[name]:
-            detail = f"Must be {' or '.join(known[name])}."
+        if name not in schema.fields:
+            hint = did_you_mean(name, schema.fields)
+            messages = [f"Is not a parameter of this call.{hint}"]
+        elif len(query.getall(name)) > 1:
+            messages = [_TWICE]
         else:
-            continue
-        yield {"parameter": _short(name), "detail": detail}
+            messages = found.get(name, [])
+        for message in messages:
+            yield {"parameter": _short(name), "detail": message}
 
 
 def _escaped(name: str) -> str:

@@ -16,10 +16,12 @@ from service import (
     bodies,
     campaigns,
     connections,
+    edits,
     idempotency,
     invalid,
     limits,
     postgres,
+    preconditions,
     slots,
     turns,
 )
@@ -91,6 +93,12 @@ KINDS: dict[type[BaseException], Kind] = {
         "The body takes too long",
         closes=True,
     ),
+    edits.NotNow: Kind(
+        HTTPStatus.CONFLICT, "campaign-status", "The status of the campaign does not allow it"
+    ),
+    preconditions.Failed: Kind(
+        HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "The campaign has changed"
+    ),
     bodies.TooLarge: Kind(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large"
     ),
@@ -116,6 +124,9 @@ KINDS: dict[type[BaseException], Kind] = {
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "idempotency-key-reused",
         "The Idempotency-Key belongs to another request",
+    ),
+    preconditions.Required: Kind(
+        HTTPStatus.PRECONDITION_REQUIRED, "precondition-required", "An If-Match is needed"
     ),
     limits.Exceeded: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
     slots.ShareTaken: Kind(
@@ -201,6 +212,8 @@ def document(trace: Trace, error: BaseException) -> web.Response:
     headers = dict(kind.headers) | {"X-Request-ID": trace.request_id}
     if isinstance(error, web.HTTPMethodNotAllowed):
         headers["Allow"] = error.headers["Allow"]
+    if isinstance(error, preconditions.Failed):
+        headers["ETag"] = error.etag
     if isinstance(error, limits.Exceeded):
         headers["Retry-After"] = str(error.retry_after_seconds)
     response = web.Response(

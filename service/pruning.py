@@ -1,6 +1,6 @@
-"""Pruning: answers that were kept long enough are forgotten, so that the table does not grow."""
+"""Pruning: what was kept long enough is forgotten, so that no table grows for ever."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
@@ -11,13 +11,15 @@ from service.background import BACKGROUND
 from service.postgres import POOL
 from service.settings import SETTINGS
 
-# Seconds between two looks for such answers, and how many are forgotten in one transaction.
+# Seconds between two looks for such rows, and how many are forgotten in one transaction.
 _SECONDS = 60.0
 _BATCH = 500
 
+Statement = Callable[[postgres.Connection, timedelta, int], Awaitable[int]]
 
-async def prune(pool: postgres.Pool, kept: timedelta) -> None:
-    """Forget all answers that were kept long enough, in transactions that are over soon.
+
+async def prune(pool: postgres.Pool, statement: Statement, kept: timedelta) -> None:
+    """Forget all that was kept long enough, in transactions that are over soon.
 
     Raises:
         postgres.Unavailable: some may be left.
@@ -25,11 +27,14 @@ async def prune(pool: postgres.Pool, kept: timedelta) -> None:
     pruned = _BATCH
     while pruned == _BATCH:
         async with pool.acquire() as connection:
-            pruned = await queries.prune_answers(connection, kept, _BATCH)
+            pruned = await statement(connection, kept, _BATCH)
 
 
 async def context(app: web.Application) -> AsyncIterator[None]:
-    """Prune the answers of `app`."""
-    work = partial(prune, app[POOL], app[SETTINGS].idempotency_kept)
-    app[BACKGROUND].repeat("pruning", work, _SECONDS)
+    """Prune the answers and the deleted campaigns of `app`."""
+    settings, pool = app[SETTINGS], app[POOL]
+    answers = partial(prune, pool, queries.prune_answers, settings.idempotency_kept)
+    campaigns = partial(prune, pool, queries.prune_campaigns, settings.deleted_kept)
+    app[BACKGROUND].repeat("pruning answers", answers, _SECONDS)
+    app[BACKGROUND].repeat("pruning campaigns", campaigns, _SECONDS)
     yield

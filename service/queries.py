@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service import drafts, events, idempotency, keys
+from service import drafts, events, history, idempotency, keys, listings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
+
+    import asyncpg
 
     from service.postgres import Connection
 
 _STATEMENT = re.compile(r"^-- name: (\w+)\n((?:(?!-- name: ).*\n?)*)", re.MULTILINE)
 
 STATEMENTS = dict(_STATEMENT.findall(Path(__file__).with_name("queries.sql").read_text()))
+
+_COLUMNS = {"created_at": "created_at", "updated_at": "updated_at", "name": "name_key"}
+
+# One statement for each order, as it decides on the index and on what lies beyond a place.
+LISTINGS = {
+    order: STATEMENTS["list_campaigns"].format(
+        key=_COLUMNS[order.key],
+        way="DESC" if order.descending else "ASC",
+        beyond="<" if order.descending else ">",
+    )
+    for order in listings.ORDERS.values()
+}
+STATEMENTS["list_campaigns"] = LISTINGS[listings.Listing().order]
 
 
 async def schema_revision(connection: Connection) -> int | None:
@@ -89,22 +104,45 @@ async def reserve_campaign_ids(connection: Connection, count: int) -> list[int]:
 
 async def create_draft(
     connection: Connection,
-    campaign: drafts.Campaign,
-    event: events.Event,
-    answer: idempotency.Answer,
+    version: history.Version,
     attempt: idempotency.Attempt | None,
     kept: timedelta,
 ) -> bool:
     """Whether it was stored; it is not if the attempt's key was used before."""
+    return await _store(connection, "create_draft", version, attempt, kept, version.campaign.status)
+
+
+async def change_campaign(
+    connection: Connection,
+    version: history.Version,
+    attempt: idempotency.Attempt | None,
+    kept: timedelta,
+) -> bool:
+    """Whether it was stored; it is not if it is not the next one, or the key was used before."""
+    deleted_at = version.change.changed_at if version.change.change == "deleted" else None
+    return await _store(connection, "change_campaign", version, attempt, kept, deleted_at)
+
+
+async def _store(
+    connection: Connection,
+    statement: str,
+    version: history.Version,
+    attempt: idempotency.Attempt | None,
+    kept: timedelta,
+    special: object,
+) -> bool:
+    campaign, change, event = version.campaign, version.change, version.event
     done: str = await connection.execute(
-        STATEMENTS["create_draft"],
+        STATEMENTS[statement],
         campaign.organization_id,
+        *_record(attempt, version.answer),
+        kept,
         campaign.id,
         campaign.version,
         campaign.name,
+        drafts.name_key(campaign.name),
         campaign.description,
         campaign.campaign_type,
-        campaign.status,
         campaign.assistant_id,
         campaign.welcome_message_template,
         campaign.agenda_template,
@@ -113,14 +151,30 @@ async def create_draft(
         orjson.dumps(campaign.fallback_values).decode(),
         campaign.max_attempts,
         campaign.retry_delay_minutes,
-        campaign.created_at,
         campaign.updated_at,
+        special,
+        change.change,
+        change.changed_fields,
+        change.key_id,
+        change.request_id,
         event.id,
         event.type,
         event.body.decode(),
         orjson.dumps(event.headers).decode(),
-        *_record(attempt, answer),
-        kept,
+    )
+    return done == "INSERT 0 1"
+
+
+async def keep_answer(
+    connection: Connection,
+    organization_id: int,
+    attempt: idempotency.Attempt,
+    answer: idempotency.Answer,
+    kept: timedelta,
+) -> bool:
+    """Whether it is kept; it is not if the attempt's key was used before."""
+    done: str = await connection.execute(
+        STATEMENTS["keep_answer"], organization_id, *_record(attempt, answer), kept
     )
     return done == "INSERT 0 1"
 
@@ -142,10 +196,87 @@ async def find_campaign(
     connection: Connection, organization_id: int, campaign_id: int
 ) -> drafts.Campaign | None:
     row = await connection.fetchrow(STATEMENTS["find_campaign"], organization_id, campaign_id)
-    if row is None:
-        return None
+    return None if row is None else _campaign(dict(row))
+
+
+def _campaign(row: dict[str, Any]) -> drafts.Campaign:
     texts = ("fallback_values", "variable_mappings", "available_variables")
-    return drafts.Campaign(**dict(row) | {name: orjson.loads(row[name]) for name in texts})
+    return drafts.Campaign(**row | {name: orjson.loads(row[name]) for name in texts})
+
+
+async def list_campaigns(
+    connection: Connection, organization_id: int, listing: listings.Listing
+) -> list[tuple[drafts.Campaign, listings.Place]]:
+    """The campaigns with their places in the order, and one more than wanted if there are more."""
+    cursor, window = listing.cursor, listing.window
+    rows = await _fetch_planned(
+        connection,
+        LISTINGS[listing.order],
+        organization_id,
+        *_filters(listing.filters),
+        cursor and cursor.id,
+        cursor and cursor.place,
+        window.limit + 1,
+        window.skip,
+    )
+    found = [dict(row) for row in rows]
+    return [(_campaign(row), place) for row in found for place in [row.pop("place")]]
+
+
+async def count_campaigns(
+    connection: Connection, organization_id: int, filters: listings.Filters, limit: int
+) -> int:
+    [row] = await _fetch_planned(
+        connection, STATEMENTS["count_campaigns"], organization_id, *_filters(filters), limit
+    )
+    count: int = row["count"]
+    return count
+
+
+async def _fetch_planned(
+    connection: Connection, statement: str, *arguments: object
+) -> list[asyncpg.Record]:
+    """Fetch by a plan for these arguments; one for any would not know which filters there are.
+
+    PostgreSQL plans the first five times that a prepared statement is used for its arguments, and
+    asyncpg prepares a statement that is asked of it anew (https://www.postgresql.org/docs/18/sql-prepare.html).
+    """
+    prepared = await connection.prepare(statement)
+    return await prepared.fetch(*arguments)
+
+
+def _filters(filters: listings.Filters) -> tuple[object, ...]:
+    return (
+        filters.status,
+        filters.campaign_type,
+        filters.assistant_id,
+        filters.created_after,
+        filters.created_before,
+        filters.pattern,
+    )
+
+
+async def list_history(
+    connection: Connection, organization_id: int, campaign_id: int, window: listings.Window
+) -> list[history.Change]:
+    """The changes, and one more than wanted if there are more."""
+    rows = await connection.fetch(
+        STATEMENTS["list_history"], organization_id, campaign_id, window.limit + 1, window.skip
+    )
+    return [history.Change(**row) for row in rows]
+
+
+async def count_history(connection: Connection, organization_id: int, campaign_id: int) -> int:
+    count: int = await connection.fetchval(
+        STATEMENTS["count_history"], organization_id, campaign_id
+    )
+    return count
+
+
+async def prune_campaigns(connection: Connection, kept: timedelta, limit: int) -> int:
+    """How many were forgotten."""
+    pruned: int = await connection.fetchval(STATEMENTS["prune_campaigns"], kept, limit)
+    return pruned
 
 
 async def find_answer(

@@ -113,7 +113,7 @@ SELECT nextval('campaign_ids') AS id
 FROM generate_series(1, $1::integer);
 
 -- name: create_draft
--- Stores a draft, the event that tells of it, and its answer if there is a key: all or nothing.
+-- Stores a draft, its event, its history, and its answer if there is a key: all or nothing.
 WITH record AS (
     INSERT INTO idempotency_records AS r (
         organization_id,
@@ -124,8 +124,8 @@ WITH record AS (
         headers,
         body
     )
-    SELECT $1, $22, $23, $24, $25, $26, $27
-    WHERE $23::text IS NOT NULL
+    SELECT $1, $2, $3, $4, $5, $6, $7
+    WHERE $3::text IS NOT NULL
     ON CONFLICT ON CONSTRAINT idempotency_records_pkey DO UPDATE
     SET
         fingerprint = excluded.fingerprint,
@@ -133,7 +133,7 @@ WITH record AS (
         headers = excluded.headers,
         body = excluded.body,
         created_at = excluded.created_at
-    WHERE r.created_at < now() - $28::interval
+    WHERE r.created_at < now() - $8::interval
     RETURNING key
 ),
 
@@ -143,9 +143,9 @@ campaign AS (
         id,
         version,
         name,
+        name_key,
         description,
         campaign_type,
-        status,
         assistant_id,
         welcome_message_template,
         agenda_template,
@@ -155,15 +155,39 @@ campaign AS (
         max_attempts,
         retry_delay_minutes,
         created_at,
-        updated_at
+        updated_at,
+        status
     )
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-    WHERE $23::text IS NULL OR EXISTS (SELECT 1 FROM record)
+    SELECT $1, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $23, $24
+    WHERE $3::text IS NULL OR EXISTS (SELECT 1 FROM record)
     RETURNING
         organization_id,
         id,
         version,
         created_at
+),
+
+history AS (
+    INSERT INTO campaign_history (
+        organization_id,
+        campaign_id,
+        version,
+        change,
+        changed_fields,
+        changed_at,
+        key_id,
+        request_id
+    )
+    SELECT
+        organization_id,
+        id,
+        version,
+        $25,
+        $26,
+        created_at,
+        $27,
+        $28
+    FROM campaign
 )
 INSERT INTO outbox (
     organization_id,
@@ -179,12 +203,145 @@ SELECT
     organization_id,
     id,
     version,
-    $18,
-    $19,
-    $20,
-    $21,
+    $29,
+    $30,
+    $31,
+    $32,
     created_at
 FROM campaign;
+
+-- name: change_campaign
+-- Stores the next version of a campaign if nobody was quicker, and all that create_draft stores.
+WITH last AS (
+    SELECT
+        organization_id,
+        id
+    FROM campaigns
+    WHERE
+        organization_id = $1
+        AND id = $9
+        AND version = $10 - 1
+        AND deleted_at IS NULL
+    FOR NO KEY UPDATE
+),
+
+record AS (
+    INSERT INTO idempotency_records AS r (
+        organization_id,
+        endpoint,
+        key,
+        fingerprint,
+        status,
+        headers,
+        body
+    )
+    SELECT organization_id, $2, $3, $4, $5, $6, $7
+    FROM last
+    WHERE $3::text IS NOT NULL
+    ON CONFLICT ON CONSTRAINT idempotency_records_pkey DO UPDATE
+    SET
+        fingerprint = excluded.fingerprint,
+        status = excluded.status,
+        headers = excluded.headers,
+        body = excluded.body,
+        created_at = excluded.created_at
+    WHERE r.created_at < now() - $8::interval
+    RETURNING key
+),
+
+campaign AS (
+    UPDATE campaigns c
+    SET
+        version = $10,
+        name = $11,
+        name_key = $12,
+        description = $13,
+        campaign_type = $14,
+        assistant_id = $15,
+        welcome_message_template = $16,
+        agenda_template = $17,
+        end_call_message_template = $18,
+        sms_message_template = $19,
+        fallback_values = $20,
+        max_attempts = $21,
+        retry_delay_minutes = $22,
+        updated_at = $23,
+        deleted_at = $24
+    FROM last
+    WHERE
+        c.organization_id = last.organization_id
+        AND c.id = last.id
+        AND ($3::text IS NULL OR EXISTS (SELECT 1 FROM record))
+    RETURNING
+        c.organization_id,
+        c.id,
+        c.version,
+        c.updated_at
+),
+
+history AS (
+    INSERT INTO campaign_history (
+        organization_id,
+        campaign_id,
+        version,
+        change,
+        changed_fields,
+        changed_at,
+        key_id,
+        request_id
+    )
+    SELECT
+        organization_id,
+        id,
+        version,
+        $25,
+        $26,
+        updated_at,
+        $27,
+        $28
+    FROM campaign
+)
+INSERT INTO outbox (
+    organization_id,
+    campaign_id,
+    sequence,
+    event_id,
+    event_type,
+    body,
+    headers,
+    created_at
+)
+SELECT
+    organization_id,
+    id,
+    version,
+    $29,
+    $30,
+    $31,
+    $32,
+    updated_at
+FROM campaign;
+
+-- name: keep_answer
+-- Keeps the answer to a request with a key that had nothing to change.
+INSERT INTO idempotency_records AS r (
+    organization_id,
+    endpoint,
+    key,
+    fingerprint,
+    status,
+    headers,
+    body
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT ON CONSTRAINT idempotency_records_pkey DO UPDATE
+SET
+    fingerprint = excluded.fingerprint,
+    status = excluded.status,
+    headers = excluded.headers,
+    body = excluded.body,
+    created_at = excluded.created_at
+WHERE r.created_at < now() - $8::interval;
 
 -- name: find_campaign
 -- A campaign of this organization; those of others are not even looked at.
@@ -214,7 +371,98 @@ SELECT
 FROM campaigns
 WHERE
     organization_id = $1
-    AND id = $2;
+    AND id = $2
+    AND deleted_at IS NULL;
+
+-- name: list_campaigns
+-- A page in the order of {key}, {way}, of those that lie {beyond} the place where another page ended.
+SELECT
+    id,
+    name,
+    description,
+    campaign_type,
+    status,
+    assistant_id,
+    welcome_message_template,
+    agenda_template,
+    end_call_message_template,
+    sms_message_template,
+    fallback_values,
+    variable_mappings,
+    available_variables,
+    max_attempts,
+    retry_delay_minutes,
+    total_contacts,
+    completed_contacts,
+    failed_contacts,
+    created_at,
+    updated_at,
+    organization_id,
+    version,
+    {key} AS place
+FROM campaigns
+WHERE
+    organization_id = $1
+    AND deleted_at IS NULL
+    AND ($2::text IS NULL OR status = $2)
+    AND ($3::text IS NULL OR campaign_type = $3)
+    AND ($4::bigint IS NULL OR assistant_id = $4)
+    AND ($5::timestamptz IS NULL OR created_at > $5)
+    AND ($6::timestamptz IS NULL OR created_at < $6)
+    AND ($7::text IS NULL OR name_key LIKE $7)
+    AND ($8::bigint IS NULL OR ({key}, id) {beyond} ($9, $8))
+ORDER BY
+    {key} {way},
+    id {way}
+LIMIT $10
+OFFSET $11;
+
+-- name: count_campaigns
+-- How many campaigns a list has in all, counted no further than a limit.
+SELECT count(*)
+FROM (
+    SELECT 1
+    FROM campaigns
+    WHERE
+        organization_id = $1
+        AND deleted_at IS NULL
+        AND ($2::text IS NULL OR status = $2)
+        AND ($3::text IS NULL OR campaign_type = $3)
+        AND ($4::bigint IS NULL OR assistant_id = $4)
+        AND ($5::timestamptz IS NULL OR created_at > $5)
+        AND ($6::timestamptz IS NULL OR created_at < $6)
+        AND ($7::text IS NULL OR name_key LIKE $7)
+    LIMIT $8
+) found;
+
+-- name: list_history
+-- A page of the changes of a campaign, the latest first, also of one that is deleted.
+SELECT
+    version,
+    change,
+    changed_fields,
+    changed_at,
+    key_id,
+    request_id
+FROM campaign_history
+WHERE
+    organization_id = $1
+    AND campaign_id = $2
+ORDER BY version DESC
+LIMIT $3
+OFFSET $4;
+
+-- name: count_history
+-- How many changes a campaign has had; none: the organization never had such a campaign.
+SELECT count(*)
+FROM campaign_history
+WHERE
+    organization_id = $1
+    AND campaign_id = $2;
+
+-- name: prune_campaigns
+-- Forgets campaigns that were deleted long enough ago, and their history, a few at a time.
+SELECT prune_campaigns($1, $2);
 
 -- name: find_answer
 -- What a request was answered that had this key, unless that was kept long enough.

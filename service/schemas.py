@@ -6,11 +6,20 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any, get_args
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, pre_load, validate
-from multidict import MultiMapping
+from marshmallow import (
+    EXCLUDE,
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    pre_load,
+    validate,
+    validates_schema,
+)
 
 from service import drafts, phrases, previews, templates, tokens
-from service.invalid import InvalidBody, InvalidParameters, body_errors, parameter_errors
+from service.invalid import InvalidBody, body_errors
+from service.patches import Patch
 
 # Characters, entries, attempts and minutes. A limit that came later would break callers, so each
 # field has had one from the first version on; `docs/requests.md` lists them.
@@ -99,15 +108,17 @@ def _values(*, allow_none: bool) -> fields.Dict:
 class _BodySchema(Schema):
     """What all bodies have in common: null is not given, and a `shape` comes of them."""
 
-    shape: type
+    shape: Callable[..., Any]
 
     class Meta:
         # `body_errors` names unknown fields, with what may have been meant.
         unknown = EXCLUDE
 
     @pre_load
-    def null_is_not_given(self, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def null_is_not_given(self, body: Any, **_: Any) -> Any:
         """Optional fields may be null, as the published response shows them."""
+        if not isinstance(body, dict):
+            return body
         return {
             name: value
             for name, value in body.items()
@@ -120,10 +131,40 @@ class _BodySchema(Schema):
         return self.shape(**values)
 
 
-class _CampaignSchema(_BodySchema):
-    """`POST /api/v1/campaigns`, in the published order of its fields."""
+def _elsewhere(allowed: object, reason: str) -> fields.Raw:
+    """What the official SDK sends and another service decides: only as it is, or not at all."""
 
-    shape = drafts.Draft
+    def check(value: object) -> None:
+        if type(value) is not type(allowed) or value != allowed:
+            raise ValidationError(reason)
+
+    return fields.Raw(validate=check)
+
+
+_PACE = "Must be {0} or left out: how fast calls are made is decided where campaigns are started."
+_VOICEMAIL = "Must be {0} or left out: what is left on a voicemail is decided by the assistant."
+
+
+class _SettingsSchema(_BodySchema):
+    """`settings` of the official SDK, with its names and defaults."""
+
+    shape = dict
+
+    max_concurrent_calls = _elsewhere(5, _PACE.format(5))
+    calls_per_minute = _elsewhere(10, _PACE.format(10))
+    max_attempts = _integer(1, MOST_ATTEMPTS)
+    retry_delay_minutes = _integer(0, LONGEST_DELAY)
+    leave_voicemail = _elsewhere(False, _VOICEMAIL.format("false"))
+    voicemail_message = _elsewhere(None, _VOICEMAIL.format("null"))
+    welcome_template = _text(_template)
+    agenda_template = _text(_template)
+
+
+class _CampaignSchema(_BodySchema):
+    """`POST /api/v1/campaigns`, in the published order of its fields, then what the SDK adds."""
+
+    shape: Callable[..., Any] = drafts.Draft
+    read_only = drafts.READ_ONLY
 
     name = _text(_visible, _storable, pre_load=_trimmed, required=True)
     description = _text(
@@ -142,6 +183,54 @@ class _CampaignSchema(_BodySchema):
     fallback_values = _values(allow_none=False)
     max_attempts = _integer(1, MOST_ATTEMPTS)
     retry_delay_minutes = _integer(0, LONGEST_DELAY)
+    settings = fields.Nested(_SettingsSchema)
+    contacts = _elsewhere(
+        [],
+        "Must be empty or left out: contacts are imported once the campaign is there, "
+        "with POST /api/v1/campaigns/{id}/import-data.",
+    )
+    schedule = _elsewhere(
+        None,
+        "Must be left out: a schedule is saved once the campaign is there, "
+        "with POST /api/v1/campaigns/{id}/schedule.",
+    )
+    phone_number_id = _elsewhere(
+        None, "Must be left out: the number to call from is assigned to the assistant."
+    )
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def settings_agree(self, _values: Any, body: dict[str, Any], **_: Any) -> None:
+        """Nobody knows which of two is meant."""
+        settings = body.get("settings")
+        if not isinstance(settings, dict):
+            return
+        twice = {
+            theirs: [f"Is given as '{ours}', too, and otherwise."]
+            for theirs, ours in drafts.SDK_SETTINGS.items()
+            if theirs in settings and ours in body and settings[theirs] != body[ours]
+        }
+        if twice:
+            raise ValidationError({"settings": twice})
+
+    @post_load
+    def to_shape(self, values: dict[str, Any], **_: Any) -> Any:
+        """What the SDK calls otherwise gets its own name."""
+        settings = values.get("settings", {})
+        named = {drafts.SDK_SETTINGS.get(name): value for name, value in settings.items()}
+        said = named | values
+        return self.shape(**{name: said[name] for name in drafts.FIELDS if name in said})
+
+
+class _PatchSchema(_CampaignSchema):
+    """`PUT` and `PATCH`, and what a duplicate has of its own: any part of a campaign."""
+
+    shape = dict
+
+
+class _EntriesPatchSchema(_PatchSchema):
+    """Of the fallback values, too."""
+
+    fallback_values = _values(allow_none=True)
 
 
 class _PreviewSchema(_BodySchema):
@@ -155,6 +244,8 @@ class _PreviewSchema(_BodySchema):
 
 
 _CAMPAIGN = _CampaignSchema()
+_REPLACEMENT = _PatchSchema(partial=True)
+_MERGE_PATCH = _EntriesPatchSchema(partial=True)
 _PREVIEW = _PreviewSchema()
 
 
@@ -168,6 +259,31 @@ def load_draft(body: object) -> drafts.Draft:
     return draft
 
 
+def load_replacement(body: object) -> Patch:
+    """Read new values, of which each takes the place of all that was there.
+
+    Raises:
+        InvalidBody: naming all that is wrong with it.
+    """
+    return Patch(_changes(body, _load(_REPLACEMENT, body)), by_entry=False)
+
+
+def load_merge_patch(body: object) -> Patch:
+    """Read a JSON merge patch (RFC 7396).
+
+    Raises:
+        InvalidBody: naming all that is wrong with it.
+    """
+    return Patch(_changes(body, _load(_MERGE_PATCH, body)), by_entry=True)
+
+
+def _changes(body: Any, loaded: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are spoken of; what is null is not loaded, and so is None."""
+    settings = body.get("settings") or {}
+    named = (drafts.SDK_SETTINGS.get(name) for name in settings)
+    return {name: loaded.get(name) for name in (*body, *named) if name in drafts.FIELDS}
+
+
 def load_sample(body: object) -> previews.Sample:
     """Read the body of a preview.
 
@@ -176,18 +292,6 @@ def load_sample(body: object) -> previews.Sample:
     """
     sample: previews.Sample = _load(_PREVIEW, body)
     return sample
-
-
-def load_validate_only(query: MultiMapping[str]) -> bool:
-    """Read the query of a create; one that is mistyped must not store what was to be checked only.
-
-    Raises:
-        InvalidParameters: naming all that is wrong with it.
-    """
-    errors = list(parameter_errors(query, {"validate_only": ("true", "false")}))
-    if errors:
-        raise InvalidParameters(errors)
-    return query.get("validate_only") == "true"
 
 
 def _load(schema: Schema, body: object) -> Any:

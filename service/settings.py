@@ -46,6 +46,8 @@ class Settings:
     relay_database_url: str = field(default="", repr=False)
     key_cache_seconds: float = 5.0
     idempotency_hours: float = 24.0
+    deleted_days: float = 30.0
+    require_if_match: bool = False
     amqp_url: str = field(default="amqp://localhost/", repr=False)
     amqp_timeout_seconds: float = 10.0
     assistants_url: str = field(default="", repr=False)
@@ -61,6 +63,10 @@ class Settings:
     @property
     def idempotency_kept(self) -> timedelta:
         return timedelta(hours=self.idempotency_hours)
+
+    @property
+    def deleted_kept(self) -> timedelta:
+        return timedelta(days=self.deleted_days)
 
 
 # The usual spelling in environments is LOG_LEVEL=INFO.
@@ -156,6 +162,8 @@ class _SettingsSchema(Schema):
     database_timeout_seconds = _seconds()
     key_cache_seconds = typed.Float(validate=validate.Range(0, 60, min_inclusive=False))
     idempotency_hours = typed.Float(validate=validate.Range(0, 24 * 365, min_inclusive=False))
+    deleted_days = typed.Float(validate=validate.Range(0, 3650, min_inclusive=False))
+    require_if_match = typed.Boolean()
     amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
     amqp_timeout_seconds = _seconds()
     assistants_url = typed.String(validate=_assistants_url)

@@ -11,6 +11,8 @@ from tests.test_create import EXAMPLE
 
 CAMPAIGNS = "/api/v1/campaigns"
 CAMPAIGN = "/api/v1/campaigns/{id}"
+DUPLICATE = "/api/v1/campaigns/{id}/duplicate"
+HISTORY = "/api/v1/campaigns/{id}/history"
 PREVIEW = "/api/v1/campaigns/template-preview"
 
 SAMPLE = {"template": "Hi {{ name }}"}
@@ -24,11 +26,43 @@ TABLE: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
         EXAMPLE,
         {READ: 403, WRITE: 201, PREVIEWS: 403, NO_KEY: 401, STRANGER: 201},
     ),
+    ("GET", CAMPAIGNS): (
+        None,
+        {READ: 200, WRITE: 403, PREVIEWS: 403, NO_KEY: 401, STRANGER: 200},
+    ),
+    ("HEAD", CAMPAIGNS): (
+        None,
+        {READ: 200, WRITE: 403, PREVIEWS: 403, NO_KEY: 401, STRANGER: 200},
+    ),
     ("GET", CAMPAIGN): (
         None,
         {READ: 200, WRITE: 403, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
     ),
     ("HEAD", CAMPAIGN): (
+        None,
+        {READ: 200, WRITE: 403, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
+    ),
+    ("PATCH", CAMPAIGN): (
+        {"name": "changed"},
+        {READ: 403, WRITE: 200, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
+    ),
+    ("PUT", CAMPAIGN): (
+        {"name": "changed"},
+        {READ: 403, WRITE: 200, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
+    ),
+    ("DELETE", CAMPAIGN): (
+        None,
+        {READ: 403, WRITE: 200, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
+    ),
+    ("POST", DUPLICATE): (
+        None,
+        {READ: 403, WRITE: 201, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
+    ),
+    ("GET", HISTORY): (
+        None,
+        {READ: 200, WRITE: 403, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
+    ),
+    ("HEAD", HISTORY): (
         None,
         {READ: 200, WRITE: 403, PREVIEWS: 403, NO_KEY: 401, STRANGER: 404},
     ),

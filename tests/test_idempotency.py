@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service import keys, postgres, pruning
+from service import keys, postgres, pruning, queries
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
@@ -378,7 +378,7 @@ async def test_old_answers_are_pruned_in_batches_and_new_ones_stay(
     monkeypatch.setattr(pruning, "_BATCH", 3)
     await store_five(client, connection)
     assert client.app is not None
-    await pruning.prune(client.app[postgres.POOL], DAY)
+    await pruning.prune(client.app[postgres.POOL], queries.prune_answers, DAY)
     assert await connection.fetchval("SELECT array_agg(key) FROM idempotency_records") == ["4"]
 
 
@@ -387,7 +387,7 @@ async def test_pruning_waits_for_nobody(client: Client, connection: Connection) 
     assert client.app is not None
     async with connection.transaction():
         await connection.execute("SELECT FROM idempotency_records WHERE key = '1' FOR UPDATE")
-        await pruning.prune(client.app[postgres.POOL], DAY)
+        await pruning.prune(client.app[postgres.POOL], queries.prune_answers, DAY)
         left = await connection.fetch("SELECT key FROM idempotency_records ORDER BY key")
     assert [key for (key,) in left] == ["1", "4"]
 

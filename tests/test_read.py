@@ -49,14 +49,24 @@ async def test_looking_for_a_campaign_leaves_the_rows_of_others_alone(
     connection: Connection,
 ) -> None:
     # So it takes the same time whether another organization has one of this id or not.
+    await connection.execute(
+        """
+        INSERT INTO campaigns (organization_id, id, version, name, campaign_type, status,
+                               assistant_id, fallback_values, max_attempts, retry_delay_minutes,
+                               created_at, updated_at)
+        SELECT n % 2, n, 1, 'n', 'sms', 'draft', 1, '{}', 3, 30, now(), now()
+        FROM generate_series(1, 10000) AS n
+        """
+    )
+    await connection.execute("ANALYZE campaigns")
     async with connection.transaction():
-        await connection.execute("SET LOCAL enable_seqscan = off")
         lines = await connection.fetch(
             f"EXPLAIN (COSTS off) {queries.STATEMENTS['find_campaign']}", 7, 42
         )
     assert [line for (line,) in lines] == [
         "Index Scan using campaigns_pkey on campaigns",
         "  Index Cond: ((organization_id = '7'::bigint) AND (id = '42'::bigint))",
+        "  Filter: (deleted_at IS NULL)",
     ]
 
 

@@ -230,7 +230,7 @@ async def test_an_unknown_path_is_a_404_document(client: Client) -> None:
 async def test_a_wrong_method_is_a_405_that_names_the_right_ones(client: Client) -> None:
     response = await client.delete("/api/v1/campaigns")
     assert response.status == 405
-    assert response.headers["Allow"] == "POST"
+    assert response.headers["Allow"] == "GET,HEAD,POST"
     assert response.content_type == "application/problem+json"
 
 

@@ -34,7 +34,17 @@ GRANTS = """
     SELECT format('%s (%s) ON %s', privilege_type, attname, attrelid::regclass)
     FROM pg_attribute, aclexplode(attacl)
     WHERE grantee = $1::text::regrole
+    UNION ALL
+    SELECT format('%s ON FUNCTION %s', privilege_type, p.oid::regprocedure)
+    FROM pg_proc p, aclexplode(proacl)
+    WHERE grantee = $1::text::regrole
 """  # noqa: E501
+
+# The plan is enough for PostgreSQL to look at tables, but not at sequences and functions.
+NOT_PLANNED = {
+    "reserve_campaign_ids": "SELECT nextval('campaign_ids')",
+    "prune_campaigns": "SELECT prune_campaigns('1 day', 1)",
+}
 
 
 @asynccontextmanager
@@ -53,10 +63,8 @@ async def may_run(connection: Connection, role: str) -> set[str]:
 
 
 async def is_allowed(connection: Connection, role: str, name: str) -> bool:
-    # The plan is enough for PostgreSQL to look at tables, but not at what a sequence allows.
     explain = f"EXPLAIN (GENERIC_PLAN) {queries.STATEMENTS[name]}"
-    if name == "reserve_campaign_ids":
-        explain = "SELECT nextval('campaign_ids')"
+    explain = NOT_PLANNED.get(name, explain)
     async with undone(connection):
         await connection.execute(f"SET LOCAL ROLE {role}")
         return not await is_denied(connection, explain)
@@ -99,8 +107,12 @@ async def test_every_privilege_of_a_role_is_needed_by_a_statement(
     [
         ("SELECT body FROM outbox", "events are the relay's"),
         ("DELETE FROM outbox", "an event that is not published would be lost"),
-        ("DELETE FROM campaigns", "nothing deletes campaigns"),
-        ("UPDATE campaigns SET status = 'running'", "nothing changes campaigns"),
+        ("DELETE FROM campaigns", "only those deleted long ago are pruned, by a function"),
+        ("UPDATE campaigns SET organization_id = 2", "campaigns stay whose they are"),
+        ("UPDATE campaign_history SET change = 'created'", "history is append-only"),
+        ("DELETE FROM campaign_history", "history is append-only"),
+        ("TRUNCATE campaign_history", "history is append-only"),
+        ("UPDATE campaigns SET status = 'running'", "nothing changes it yet"),
         ("INSERT INTO api_keys (organization_id) VALUES (1)", "it could let itself in"),
         ("UPDATE api_keys SET revoked_at = NULL", "it could let others in again"),
         ("UPDATE api_keys SET organization_id = 2", "a key would open another organization"),
@@ -123,6 +135,8 @@ async def test_the_service_must_not(settings: Settings, statement: str, reason: 
     [
         ("SELECT 1 FROM campaigns", "it sees the outbox only"),
         ("SELECT 1 FROM api_keys", "it sees the outbox only"),
+        ("SELECT 1 FROM campaign_history", "it sees the outbox only"),
+        ("SELECT prune_campaigns('1 day', 1)", "it prunes nothing"),
         ("SELECT 1 FROM schema_revisions", "it sees the outbox only"),
         ("SELECT nextval('campaign_ids')", "it makes no campaigns"),
         ("INSERT INTO outbox (organization_id) VALUES (1)", "it invents no events"),
@@ -203,6 +217,7 @@ async def test_an_owner_who_may_not_create_roles_gets_the_tables_and_a_warning(
         with structlog.testing.capture_logs() as logged:
             await postgres.migrate(connection)
         assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION
-    [warning] = logged
-    assert warning["log_level"] == "warning"
-    assert warning["event"].startswith("the roles campaigns_service and campaigns_relay")
+    assert [entry["log_level"] for entry in logged] == ["warning", "warning"]
+    extensions, roles = (entry["event"] for entry in logged)
+    assert extensions.startswith("the extensions pg_trgm and btree_gin are not there")
+    assert roles.startswith("the roles campaigns_service and campaigns_relay")

@@ -4,7 +4,7 @@ import pytest
 
 from service.postgres import Connection
 from tests.conftest import Client
-from tests.test_create import EXAMPLE, PUBLISHED
+from tests.test_create import ADDED, EXAMPLE, PUBLISHED
 
 VALIDATE = "/api/v1/campaigns?validate_only=true"
 
@@ -20,8 +20,7 @@ async def test_the_answer_is_what_would_be_created_and_its_variables(client: Cli
     }
     assert list(validated) == [
         *(name for name in PUBLISHED if name not in ("id", "created_at", "updated_at")),
-        "organization_id",
-        "version",
+        *ADDED,
     ]
     assert validated == {name: created[name] for name in validated}
 

@@ -1,0 +1,150 @@
+-- The whole schema. `campaigns migrate` applies it, under an advisory lock and in one transaction;
+-- every statement may run again on a database that has it already.
+
+CREATE TABLE IF NOT EXISTS schema_revisions (
+    revision   integer     CONSTRAINT schema_revisions_pkey PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE schema_revisions IS 'Which revisions of schema.sql this database has seen; /readyz compares the newest with what the service expects.';
+
+
+CREATE TABLE IF NOT EXISTS api_keys (
+    organization_id bigint      NOT NULL CONSTRAINT api_keys_organization_positive CHECK (organization_id > 0),
+    id              bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    name            text        NOT NULL CONSTRAINT api_keys_name_not_blank CHECK (btrim(name) <> ''),
+    sha256          bytea       NOT NULL CONSTRAINT api_keys_sha256_length CHECK (octet_length(sha256) = 32),
+    created_at      timestamptz NOT NULL DEFAULT now(),
+
+    CONSTRAINT api_keys_pkey PRIMARY KEY (organization_id, id),
+    CONSTRAINT api_keys_sha256_unique UNIQUE (sha256)
+);
+-- Revision 2.
+ALTER TABLE api_keys
+    ADD COLUMN IF NOT EXISTS prefix       text        NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS scopes       text[]      NOT NULL DEFAULT '{campaigns:read,campaigns:write,templates:preview}' CONSTRAINT api_keys_scopes_known CHECK (scopes <@ '{campaigns:read,campaigns:write,templates:preview}'),
+    ADD COLUMN IF NOT EXISTS expires_at   timestamptz,
+    ADD COLUMN IF NOT EXISTS revoked_at   timestamptz,
+    ADD COLUMN IF NOT EXISTS last_used_at timestamptz;
+-- Keys of revision 1 have no checksum, so none of them opens anything any more.
+UPDATE api_keys SET revoked_at = now() WHERE prefix = '' AND revoked_at IS NULL;
+ALTER TABLE api_keys
+    ALTER COLUMN prefix DROP DEFAULT,
+    ALTER COLUMN scopes DROP DEFAULT;
+COMMENT ON COLUMN api_keys.prefix IS 'The first characters of the key, for people to tell keys apart by.';
+COMMENT ON COLUMN api_keys.last_used_at IS 'Up to a minute late, as it is written for many requests at once.';
+COMMENT ON COLUMN api_keys.sha256 IS 'SHA-256 of the key; the key itself is shown once, when it is made, and kept nowhere.';
+
+
+-- Ids are reserved in blocks before a campaign is written, so that its response and its event are
+-- complete bytes by the time the one statement stores them.
+CREATE SEQUENCE IF NOT EXISTS campaign_ids AS bigint;
+
+CREATE TABLE IF NOT EXISTS campaigns (
+    organization_id           bigint      NOT NULL,
+    id                        bigint      NOT NULL,
+    version                   integer     NOT NULL,
+    name                      text        NOT NULL CONSTRAINT campaigns_name_length CHECK (char_length(name) BETWEEN 1 AND 200),
+    description               text,
+    campaign_type             text        NOT NULL CONSTRAINT campaigns_campaign_type_known CHECK (campaign_type IN ('call', 'sms', 'mixed')),
+    status                    text        NOT NULL CONSTRAINT campaigns_status_known CHECK (status IN ('draft', 'scheduled', 'running', 'paused', 'completed', 'cancelled', 'failed')),
+    assistant_id              bigint      NOT NULL,
+    welcome_message_template  text,
+    agenda_template           text,
+    end_call_message_template text,
+    sms_message_template      text,
+    fallback_values           json        NOT NULL,
+    variable_mappings         json        NOT NULL DEFAULT '{}',
+    available_variables       json        NOT NULL DEFAULT '[]',
+    max_attempts              integer     NOT NULL,
+    retry_delay_minutes       integer     NOT NULL,
+    total_contacts            integer     NOT NULL DEFAULT 0,
+    completed_contacts        integer     NOT NULL DEFAULT 0,
+    failed_contacts           integer     NOT NULL DEFAULT 0,
+    created_at                timestamptz NOT NULL,
+    updated_at                timestamptz NOT NULL,
+
+    CONSTRAINT campaigns_pkey PRIMARY KEY (organization_id, id)
+);
+COMMENT ON COLUMN campaigns.version IS 'Counts the changes of this campaign, from 1: the ETag over HTTP and the sequence of its events.';
+COMMENT ON COLUMN campaigns.status IS 'draft: may be edited; scheduled: has a start time; running; paused: may be edited; completed, cancelled, failed: ended.';
+COMMENT ON COLUMN campaigns.fallback_values IS 'json, not jsonb: a caller reads back its own order of keys.';
+
+
+CREATE TABLE IF NOT EXISTS outbox (
+    organization_id bigint      NOT NULL,
+    campaign_id     bigint      NOT NULL,
+    sequence        integer     NOT NULL,
+    event_id        uuid        NOT NULL,
+    event_type      text        NOT NULL,
+    body            text        NOT NULL,
+    headers         json        NOT NULL,
+    created_at      timestamptz NOT NULL,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    attempts        integer     NOT NULL DEFAULT 0,
+    last_error      text,
+
+    CONSTRAINT outbox_pkey PRIMARY KEY (organization_id, campaign_id, sequence)
+);
+CREATE INDEX IF NOT EXISTS outbox_next_attempt_at ON outbox (next_attempt_at);
+COMMENT ON TABLE outbox IS 'Events that are committed and not yet confirmed by the broker. A confirmed event is deleted, so a healthy outbox is empty.';
+COMMENT ON COLUMN outbox.sequence IS 'Version of the campaign that the event tells of; events of one campaign leave in this order.';
+COMMENT ON COLUMN outbox.event_type IS 'CloudEvents type, and the routing key.';
+COMMENT ON COLUMN outbox.body IS 'The whole event as it is published, byte for byte, at every attempt.';
+COMMENT ON COLUMN outbox.attempts IS 'How often the broker returned or refused it; an attempt whose outcome is unknown does not count.';
+
+
+-- Revision 3.
+CREATE TABLE IF NOT EXISTS idempotency_records (
+    organization_id bigint      NOT NULL,
+    endpoint        text        NOT NULL,
+    key             text        NOT NULL CONSTRAINT idempotency_records_key_length CHECK (char_length(key) BETWEEN 1 AND 255),
+    fingerprint     bytea       NOT NULL CONSTRAINT idempotency_records_fingerprint_length CHECK (octet_length(fingerprint) = 32),
+    status          integer     NOT NULL,
+    headers         json        NOT NULL,
+    body            text        NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+
+    CONSTRAINT idempotency_records_pkey PRIMARY KEY (organization_id, endpoint, key)
+);
+CREATE INDEX IF NOT EXISTS idempotency_records_created_at ON idempotency_records (created_at);
+COMMENT ON TABLE idempotency_records IS 'What was answered to requests with an Idempotency-Key, to be answered again when they are repeated.';
+COMMENT ON COLUMN idempotency_records.endpoint IS 'Method and path: a key may be used once at each.';
+COMMENT ON COLUMN idempotency_records.fingerprint IS 'SHA-256 of what the request body says, defaults left out and names in order.';
+
+
+-- Two roles that may do what their statements in queries.sql do, and nothing else. They belong to
+-- all databases of the server; an owner who may not create roles goes on without them.
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY ['campaigns_service', 'campaigns_relay'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL; -- The migration of another database was quicker.
+            END;
+        END IF;
+    END LOOP;
+
+    REVOKE ALL ON schema_revisions, api_keys, campaigns, outbox, idempotency_records FROM campaigns_service, campaigns_relay;
+    REVOKE ALL ON SEQUENCE campaign_ids FROM campaigns_service, campaigns_relay;
+
+    -- PUBLIC may have lost it, as careful owners see to.
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO campaigns_service, campaigns_relay', current_schema());
+    GRANT SELECT (revision) ON schema_revisions TO campaigns_service;
+    GRANT SELECT (organization_id, id, sha256, scopes, expires_at, revoked_at, last_used_at) ON api_keys TO campaigns_service;
+    GRANT UPDATE (last_used_at) ON api_keys TO campaigns_service;
+    GRANT USAGE ON SEQUENCE campaign_ids TO campaigns_service;
+    GRANT INSERT, SELECT ON campaigns TO campaigns_service;
+    GRANT INSERT ON outbox TO campaigns_service;
+    GRANT INSERT, SELECT, DELETE, UPDATE (fingerprint, status, headers, body, created_at) ON idempotency_records TO campaigns_service;
+
+    GRANT SELECT, DELETE, UPDATE (next_attempt_at, attempts, last_error) ON outbox TO campaigns_relay;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'the roles campaigns_service and campaigns_relay are not there, and this user may not create them: the service needs the login of the owner of its tables';
+END $$;
+
+
+INSERT INTO schema_revisions (revision) VALUES (3) ON CONFLICT DO NOTHING;
