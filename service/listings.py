@@ -66,14 +66,28 @@ class Cursor:
             padded = text + "=" * (-len(text) % 4)
             name, place, campaign_id = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
             order = ORDERS[name]
-            if order.key != "name":
-                place = datetime.fromisoformat(place).astimezone(UTC)
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            is_text = isinstance(place, str) and "\0" not in place
+            is_id = type(campaign_id) is int and 0 < campaign_id < 2**63
+            if not (is_text and is_id):
+                raise BadCursor
+            return cls(order, place if order.key == "name" else moment(place), campaign_id)
+        except (ValueError, TypeError, KeyError) as error:
             raise BadCursor from error
-        is_id = type(campaign_id) is int and 0 < campaign_id < 2**63
-        if not is_id or (isinstance(place, str) and "\0" in place):
-            raise BadCursor
-        return cls(order, place, campaign_id)
+
+
+def moment(text: str) -> datetime:
+    """Read a time that says its zone.
+
+    Raises:
+        ValueError: it is none, or lies outside of the years that there are in UTC.
+    """
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time without its zone")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time outside of all years") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +184,9 @@ class Page:
         return _plain(url).update_query(skip=skip, limit=limit)
 
     def _beyond(self, url: URL) -> URL:
-        return _plain(url).update_query(limit=self.window.limit, cursor=self.next_cursor or "")
+        size = "per_page" if self.window.by_page else "limit"
+        place = {size: str(self.window.limit), "cursor": self.next_cursor or ""}
+        return _plain(url).update_query(place)
 
 
 def _plain(url: URL) -> URL:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, get_args
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
@@ -20,6 +20,7 @@ from service.listings import (
     Filters,
     Listing,
     Window,
+    moment,
 )
 
 # Characters. An index finds names by three of them.
@@ -61,14 +62,12 @@ class _Number(fields.Field[int]):
 class _Time(fields.Field[datetime]):
     def _deserialize(self, value: str, *_: Any, **__: Any) -> datetime:
         try:
-            time = datetime.fromisoformat(value)
-            if time.tzinfo is not None:
-                return time.astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-        raise ValidationError(
-            "Must be a time with its zone, such as 2026-01-31T12:00:00Z; '+' is written '%2B' here."
-        )
+            return moment(value)
+        except ValueError:
+            raise ValidationError(
+                "Must be a time with its zone, such as 2026-01-31T12:00:00Z; "
+                "'+' is written '%2B' here."
+            ) from None
 
 
 class _Search(fields.Field[str]):

@@ -39,10 +39,14 @@ def of(request: web.Request) -> Precondition:
     Raises:
         Required: there is none, and the settings demand one.
     """
-    given = request.if_match
-    if given is None and request.app[SETTINGS].require_if_match:
-        raise Required("Send the ETag of the campaign that you have read in the header If-Match.")
-    if given is None or any(tag.value == ETAG_ANY for tag in given):
+    if "If-Match" not in request.headers:
+        if request.app[SETTINGS].require_if_match:
+            raise Required(
+                "Send the ETag of the campaign that you have read in the header If-Match."
+            )
+        return Precondition(None)
+    given = request.if_match or ()
+    if any(tag.value == ETAG_ANY for tag in given):
         return Precondition(None)
     return Precondition(frozenset(f'"{tag.value}"' for tag in given if not tag.is_weak))
 

@@ -11,9 +11,9 @@ import pytest
 from service import keys, postgres, queries
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import insert_event
+from tests.conftest import Client, create_key, insert_event
 
-REVISION_2 = Path(__file__).with_name("schemas") / "revision_2.sql"
+SCHEMAS = Path(__file__).with_name("schemas")
 
 
 @pytest.mark.parametrize("name", queries.STATEMENTS)
@@ -72,13 +72,43 @@ async def test_a_database_of_the_second_revision_with_data_is_brought_up_to_date
     connection: Connection, settings: Settings
 ) -> None:
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await connection.execute(REVISION_2.read_text())
+    await connection.execute((SCHEMAS / "revision_2.sql").read_text())
     await insert_event(connection, campaign_id=1, sequence=1)
     await postgres.migrate(connection)
     assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION
     assert await connection.fetchval("SELECT count(*) FROM outbox") == 1
     async with postgres.connect(settings) as service:
         await service.execute("DELETE FROM idempotency_records")
+
+
+async def test_campaigns_of_the_third_revision_are_found_and_have_a_history(
+    connection: Connection, client: Client, organization: int
+) -> None:
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.execute((SCHEMAS / "revision_3.sql").read_text())
+    await connection.execute(
+        """
+        INSERT INTO campaigns (organization_id, id, version, name, campaign_type, status,
+                               assistant_id, fallback_values, max_attempts, retry_delay_minutes,
+                               created_at, updated_at)
+        VALUES ($1, 1, 1, 'Old REMINDERS', 'sms', 'draft', 1, '{}', 3, 30, now(), now())
+        """,
+        organization,
+    )
+    # The second time is that of a deployment that has met older replicas again.
+    for _ in range(2):
+        await postgres.migrate(connection)
+    key = await create_key(connection, keys.Grant(organization, "new"))
+    client.session.headers["Authorization"] = f"Bearer {key}"
+    page = await (await client.get("/api/v1/campaigns?q=reminder&sort=name")).json()
+    assert [item["name"] for item in page["items"]] == ["Old REMINDERS"]
+    changed = await client.patch("/api/v1/campaigns/1", json={"name": "New"})
+    assert changed.status == 200
+    history = await (await client.get("/api/v1/campaigns/1/history")).json()
+    assert [(item["version"], item["change"]) for item in history["items"]] == [
+        (2, "updated"),
+        (1, "created"),
+    ]
 
 
 _TABLES = r"(?:api_keys|campaigns|campaign_history|idempotency_records|outbox)\b"

@@ -21,6 +21,39 @@ async def test_a_campaign_reads_as_it_was_answered_when_it_was_created(client: C
     assert read.content_type == "application/json"
 
 
+@pytest.mark.parametrize(
+    ("if_none_match", "status", "reason"),
+    [
+        ('"1"', 304, "it is known"),
+        ('W/"1"', 304, "weak is enough for reading"),
+        ('"7", "1"', 304, "one of them"),
+        ("*", 304, "whatever it is"),
+        ('"2"', 200, "another one"),
+        ("1", 200, "no ETag"),
+        ("", 200, "none at all"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_version_that_is_known_is_not_sent_again(
+    client: Client, method: str, if_none_match: str, status: int, reason: str
+) -> None:
+    created = await client.post(PATH, json=EXAMPLE)
+    answer = await client.request(
+        method, created.headers["Location"], headers={"If-None-Match": if_none_match}
+    )
+    assert answer.status == status, reason
+    assert answer.headers["ETag"] == '"1"'
+    if status == 304:
+        assert await answer.read() == b""
+
+
+async def test_a_version_that_is_older_is_sent_anew(client: Client) -> None:
+    created = await client.post(PATH, json=EXAMPLE)
+    await client.patch(created.headers["Location"], json={"name": "New"})
+    answer = await client.get(created.headers["Location"], headers={"If-None-Match": '"1"'})
+    assert (answer.status, (await answer.json())["name"]) == (200, "New")
+
+
 async def test_a_campaign_of_another_organization_cannot_be_told_from_one_that_is_not_there(
     client: Client, connection: Connection
 ) -> None:
