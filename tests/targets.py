@@ -78,9 +78,12 @@ class Target:
             return Answer(response.status, response.headers, response.read())
 
     def post(self, body: bytes, headers: dict[str, str], query: str = "") -> Answer:
+        return self.request("POST", query, body, headers)
+
+    def request(self, method: str, place: str, body: bytes, headers: dict[str, str]) -> Answer:
         named = {"Content-Length": str(len(body)), "Authorization": f"Bearer {self.api_key}"}
         with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
-            connection.putrequest("POST", f"/api/v1/campaigns{query}")
+            connection.putrequest(method, f"/api/v1/campaigns{place}")
             for name, value in (named | headers).items():
                 connection.putheader(name, value.encode("latin-1"))
             connection.endheaders()

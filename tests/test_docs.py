@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from service import bodies, phrases, problems, schemas, templates, tokens
+from service import bodies, listings, parameters, phrases, problems, schemas, templates, tokens
 from service.settings import Settings
 from tests.conftest import Client
 from tests.processes import ROOT
@@ -66,6 +66,13 @@ def test_the_page_about_requests_tells_every_limit() -> None:
         f"numbers up to {templates.LARGEST_NUMBER:,} |",
         f"1 to {schemas.MOST_ATTEMPTS} |",
         f"0 to {schemas.LONGEST_DELAY:,} (30 days)",
+        f"leave out (at most {listings.COUNTED:,})",
+        f"to list | 0, {listings.USUAL_PAGE} |",
+        f"in pages, from 1 | 1, {listings.USUAL_PAGE} |",
+        f"at most {listings.LARGEST_PAGE} campaigns; who asks for more gets",
+        f"counted to {listings.COUNTED:,}. If there are more, it stays {listings.COUNTED:,}",
+        f"{parameters.SHORTEST_SEARCH} to {parameters.LONGEST_SEARCH} characters that the name has",
+        f"kept for {Settings().deleted_days:.0f} days (a setting)",
     ):
         assert text in REQUESTS
 

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +55,39 @@ campaigns = st.fixed_dictionaries(
 )
 
 
+parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": names,
+        "assistant_id": st.integers(1, 2**63 - 1),
+        "description": st.one_of(st.none(), st.text(characters, max_size=50)),
+        "fallback_values": st.one_of(
+            st.none(), st.dictionaries(st.sampled_from(NAMES), st.one_of(st.none(), values))
+        ),
+        "max_attempts": st.one_of(st.none(), st.integers(1, 100)),
+    }
+    | dict.fromkeys(TEMPLATES, st.one_of(st.none(), sensible)),
+)
+DEFAULTS = {"fallback_values": {}, "max_attempts": 3}
+
+PARAMETERS = ["skip", "limit", "page", "per_page", "cursor", "sort", "status", "assistant_id", "q"]
+PARAMETERS += ["campaign_type", "created_after", "created_before", "x"]
+queries = st.lists(
+    st.tuples(
+        st.sampled_from(PARAMETERS),
+        st.one_of(
+            st.sampled_from(
+                ["1", "-1", "name", "-created_at", "draft", "sms", "2026-01-01T00:00Z"]
+            ),
+            st.integers().map(str),
+            st.datetimes().map(str),
+            st.text(max_size=10),
+        ),
+    ),
+    max_size=4,
+)
+
+
 def encoded(body: Any) -> bytes:
     return json.dumps(body).encode()
 
@@ -90,3 +124,53 @@ def test_what_is_accepted_reads_back_identical_and_can_be_previewed(
         assert preview.status == 200, preview.body
         rendered = json.loads(preview.body)["rendered_template"]
         assert tokens.CONTROL_CHARACTERS.search(rendered) is None
+
+
+def created(target: Target, body: dict[str, Any]) -> dict[str, Any]:
+    answer = target.post(encoded(body), JSON)
+    assert answer.status == 201, answer.body
+    campaign: dict[str, Any] = json.loads(answer.body)
+    return campaign
+
+
+@settings(max_examples=300)
+@given(body=st.one_of(documents, bodies), method=st.sampled_from(["PATCH", "PUT"]))
+def test_any_json_as_an_update_is_answered_and_never_by_a_failure(
+    target: Target, body: Any, method: str
+) -> None:
+    campaign = created(target, SHORTEST)
+    answer = target.request(method, f"/{campaign['id']}", encoded(body), JSON)
+    assert answer.status in (200, 400, 422)
+
+
+def said(patch: dict[str, Any], name: str, before: Any) -> Any:
+    value = patch.get(name, before)
+    return DEFAULTS.get(name) if value is None else value
+
+
+@settings(max_examples=200)
+@given(body=campaigns, patch=parts)
+def test_a_patch_says_what_it_says_and_nothing_else(
+    target: Target, body: dict[str, Any], patch: dict[str, Any]
+) -> None:
+    campaign = created(target, body)
+    answer = target.request("PATCH", f"/{campaign['id']}", encoded(patch), JSON)
+    after = json.loads(answer.body)
+    assert answer.status == 200, after
+    for name, value in campaign.items():
+        if name not in ("fallback_values", "settings", "updated_at", "version"):
+            assert after[name] == said(patch, name, value)
+    values = dict(campaign["fallback_values"])
+    given = patch.get("fallback_values", {})
+    values = {} if given is None else values | given
+    assert after["fallback_values"] == {k: v for k, v in values.items() if v is not None}
+
+
+@settings(max_examples=300)
+@given(query=queries)
+def test_any_query_is_answered_and_never_by_a_failure(
+    target: Target, query: list[tuple[str, str]]
+) -> None:
+    encoded_query = urlencode(query, errors="surrogatepass")
+    answer = target.request("GET", f"?{encoded_query}", b"", {})
+    assert answer.status in (200, 422), answer.body

@@ -1,4 +1,4 @@
-"""The official SDK of the published API, as it comes from the package index, against the service."""
+"""The official SDK of the published API, as the package index has it, against the service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
