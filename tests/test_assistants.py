@@ -673,3 +673,40 @@ async def test_a_repeated_create_is_answered_as_the_first_whatever_became_of_the
     too_late = await client.post(CREATE, json=EXAMPLE, headers=key)
     assert too_late.status == refused
     assert await stored(connection) == 1
+
+
+@pytest.mark.parametrize(
+    ("patch", "status", "questions", "reason"),
+    [
+        ({"name": "New"}, 200, 1, "the assistant was accepted with the campaign"),
+        ({"assistant_id": EXAMPLE["assistant_id"]}, 200, 1, "it is the same"),
+        ({"assistant_id": 7}, 422, 2, "another one, which nobody knows"),
+    ],
+)
+async def test_an_update_asks_for_an_assistant_that_is_new(
+    start: Start,
+    directory: Directory,
+    connection: Connection,
+    patch: dict[str, Any],
+    status: int,
+    questions: int,
+    reason: str,
+) -> None:
+    client = await start()
+    await create(client)
+    campaign_id = await connection.fetchval("SELECT id FROM campaigns")
+    answer = await client.patch(f"{CREATE}/{campaign_id}", json=patch)
+    assert (answer.status, len(directory.asked)) == (status, questions), reason
+    if status == 422:
+        assert (await answer.json())["errors"] == [
+            {"pointer": "#/assistant_id", "detail": "Is not an assistant of your organization."}
+        ]
+
+
+async def test_a_duplicate_asks_as_a_create_does(start: Start, connection: Connection) -> None:
+    client = await start()
+    await create(client)
+    campaign_id = await connection.fetchval("SELECT id FROM campaigns")
+    answer = await client.post(f"{CREATE}/{campaign_id}/duplicate", json={"assistant_id": 7})
+    assert answer.status == 422
+    assert await stored(connection) == 1

@@ -1,12 +1,15 @@
 """Every endpoint, and what each kind of caller gets there."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from service import keys
+from service.app import create_app
 from service.postgres import Connection
-from tests.conftest import Client, create_key
+from service.settings import Settings
+from tests.conftest import Client, Start, create_key
 from tests.test_create import EXAMPLE
 
 CAMPAIGNS = "/api/v1/campaigns"
@@ -117,6 +120,20 @@ async def test_a_caller_gets(
         headers = {"Authorization": f"Bearer {key}"}
     answer = await client.request(method, path.format(id=created["id"]), json=body, headers=headers)
     assert answer.status == status
+
+
+@pytest.mark.parametrize(("method", "path"), TABLE)
+async def test_every_call_counts_against_the_limit_of_its_key(
+    settings: Settings, api_key: str, aiohttp_client: Start, method: str, path: str
+) -> None:
+    limited = replace(settings, key_requests_per_second=0.01, key_requests_burst=1)
+    headers = {"Authorization": f"Bearer {api_key}"}
+    client = await aiohttp_client(create_app(limited), headers=headers)
+    body, _ = TABLE[method, path]
+    statuses = [
+        (await client.request(method, path.format(id=1), json=body)).status for _ in range(2)
+    ]
+    assert statuses[0] != statuses[1] == 429
 
 
 @pytest.mark.parametrize(("method", "path"), OPEN_TO_ALL)
