@@ -116,9 +116,7 @@ COMMENT ON COLUMN idempotency_records.fingerprint IS 'SHA-256 of what the reques
 ALTER TABLE campaigns
     ADD COLUMN IF NOT EXISTS name_key   text COLLATE "C" NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS deleted_at timestamptz;
--- What was written by a service that does not know the column yet.
-UPDATE campaigns SET name_key = lower(name) WHERE name_key = '';
-COMMENT ON COLUMN campaigns.name_key IS 'The name as it is sorted and searched: case-folded by the service, so that this does not depend on the locale of the database.';
+COMMENT ON COLUMN campaigns.name_key IS 'The name as it is sorted and searched: case-folded by the service, so that this does not depend on the locale of the database. Empty: written by an earlier release; migrate fills it.';
 COMMENT ON COLUMN campaigns.deleted_at IS 'Since when it is deleted: nobody reads it any more, but events that are under way still refer to something.';
 
 -- One for each order of a list, and one for each filter in its usual order.
@@ -133,8 +131,12 @@ DO $$
 BEGIN
     CREATE EXTENSION IF NOT EXISTS pg_trgm;
     CREATE EXTENSION IF NOT EXISTS btree_gin;
-    CREATE INDEX IF NOT EXISTS campaigns_search ON campaigns USING gin (organization_id, name_key gin_trgm_ops) WHERE deleted_at IS NULL;
-EXCEPTION WHEN insufficient_privilege OR undefined_file OR undefined_object OR feature_not_supported THEN
+    -- They may be in a schema of their own.
+    EXECUTE format(
+        'CREATE INDEX IF NOT EXISTS campaigns_search ON campaigns USING gin (organization_id, name_key %s.gin_trgm_ops) WHERE deleted_at IS NULL',
+        (SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_trgm')
+    );
+EXCEPTION WHEN insufficient_privilege OR undefined_file OR feature_not_supported THEN
     RAISE WARNING 'the extensions pg_trgm and btree_gin are not there, and this user may not create them: a search for names reads all campaigns of an organization';
 END $$;
 
@@ -153,12 +155,28 @@ CREATE TABLE IF NOT EXISTS campaign_history (
 COMMENT ON TABLE campaign_history IS 'Every change of every campaign, append-only: the service may insert and read.';
 COMMENT ON COLUMN campaign_history.key_id IS 'The API key that did it; unknown for what was created before revision 4.';
 INSERT INTO campaign_history (organization_id, campaign_id, version, change, changed_fields, changed_at)
-SELECT organization_id, id, version, 'created', '{}', created_at
+SELECT organization_id, id, 1, 'created', '{}', created_at
 FROM campaigns c
 WHERE NOT EXISTS (
     SELECT FROM campaign_history h
-    WHERE h.organization_id = c.organization_id AND h.campaign_id = c.id
+    WHERE h.organization_id = c.organization_id AND h.campaign_id = c.id AND h.version = 1
 );
+
+-- Nobody can say that a campaign was deleted long ago, and have it pruned at once.
+CREATE OR REPLACE FUNCTION stamp_deletion() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.deleted_at IS NOT NULL THEN
+        RAISE EXCEPTION 'campaign % is deleted already', OLD.id USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    NEW.deleted_at := now();
+    RETURN NEW;
+END $$;
+DROP TRIGGER IF EXISTS campaigns_deletion ON campaigns;
+CREATE TRIGGER campaigns_deletion
+BEFORE UPDATE OF deleted_at ON campaigns
+FOR EACH ROW WHEN (OLD.deleted_at IS DISTINCT FROM NEW.deleted_at)
+EXECUTE FUNCTION stamp_deletion();
 
 -- A function of the owner's, as the service itself may delete neither campaigns nor their history.
 CREATE OR REPLACE FUNCTION prune_campaigns(kept interval, most integer) RETURNS bigint
@@ -169,7 +187,7 @@ LANGUAGE sql SECURITY DEFINER AS $$
             id
         FROM campaigns c
         WHERE
-            deleted_at < now() - kept
+            deleted_at < now() - greatest(kept, interval '1 day')
             AND NOT EXISTS (
                 SELECT FROM outbox o
                 WHERE o.organization_id = c.organization_id AND o.campaign_id = c.id

@@ -11,7 +11,7 @@ import orjson
 import structlog
 import uvloop
 
-from service import broker, key_commands, keys, logs, postgres, server, settings, tail
+from service import broker, key_commands, keys, logs, migration, postgres, server, settings, tail
 from service.app import create_app
 from service.failure import Failure
 from service.settings import Settings
@@ -70,7 +70,7 @@ def _serve(_options: argparse.Namespace, settings: Settings) -> None:
 def _migrate(_options: argparse.Namespace, settings: Settings) -> None:
     async def migrate() -> None:
         async with postgres.connect(settings) as connection:
-            await postgres.migrate(connection)
+            await migration.migrate(connection)
 
     uvloop.run(migrate())
     print(f"The schema has revision {postgres.SCHEMA_REVISION}.")

@@ -1,5 +1,6 @@
 """Answers: those that were given to requests with an Idempotency-Key, to be given again."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from service import postgres, queries
@@ -28,6 +29,24 @@ class Answers:
                 connection, caller.organization_id, attempt, self.kept
             )
         return attempt.replay(*found) if found else None
+
+    async def or_earlier(
+        self, caller: Caller, attempt: Attempt | None, work: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
+        """Do some work; if it is refused, that may be since the same attempt has done it already.
+
+        Raises:
+            idempotency.KeyReused: its key belongs to another one.
+            whatever `work` raises, if it was not done before.
+        """
+        try:
+            return await work()
+        except postgres.Unavailable:
+            raise
+        except Exception:
+            if earlier := await self.find(caller, attempt):
+                return earlier
+            raise
 
     async def keep(self, caller: Caller, attempt: Attempt | None, answer: Answer) -> bool:
         """Keep an answer that tells of no change; false if there is an earlier one.

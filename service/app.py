@@ -24,6 +24,7 @@ from service import (
     pruning,
     relay,
     slots,
+    turns,
 )
 from service.background import BACKGROUND, Background
 from service.settings import SETTINGS, Settings
@@ -31,7 +32,7 @@ from service.settings import SETTINGS, Settings
 _CAMPAIGNS = "/api/v1/campaigns"
 _PREVIEW = f"{_CAMPAIGNS}/template-preview"
 # Ids of up to 18 digits are bigints; there will never be a longer one.
-_CAMPAIGN = _CAMPAIGNS + r"/{id:[1-9]\d{0,17}}"
+_CAMPAIGN = _CAMPAIGNS + r"/{id:[1-9][0-9]{0,17}}"
 _DUPLICATE = f"{_CAMPAIGN}/duplicate"
 _HISTORY = f"{_CAMPAIGN}/history"
 
@@ -99,8 +100,10 @@ def _route(method: str, path: str, scope: str, handler: Handler) -> web.RouteDef
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
     settings, pool, wake_relay = app[SETTINGS], app[postgres.POOL], app[relay.RELAY].wake
     kept = answers.Answers(pool, settings.idempotency_kept)
+    # Lists, which may be slow, leave connections to all others.
+    lists = turns.Turns(settings.database_pool_size // 2, settings.database_timeout_seconds)
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        pool, app[assistants.ASSISTANTS], kept, wake_relay
+        pool, app[assistants.ASSISTANTS], kept, wake_relay, lists
     )
     app[edits.EDITS] = edits.Edits(
         pool,

@@ -1,23 +1,24 @@
 """Campaigns: how they are made and read."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 
 from aiohttp import web
 
 from service import drafts, events, postgres, queries, schemas
 from service.access import Trace
 from service.answers import Answers
-from service.assistants import Assistants, Unavailable
+from service.assistants import Assistants
 from service.drafts import Campaign, Draft
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
-from service.invalid import InvalidBody
+from service.invalid import InvalidParameters
 from service.keys import Caller
-from service.listings import COUNTED, Cursor, Listing, Page, Window
+from service.listings import COUNTED, LARGEST_PAGE_BYTES, Entry, Listing, Page, Window
 from service.patches import Patch
-from service.turns import Overloaded
+from service.turns import Turns
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
 _IDS_RESERVED_AT_ONCE = 50
@@ -38,11 +39,13 @@ class Campaigns:
         assistants: Assistants,
         answers: Answers,
         wake_relay: Callable[[], None],
+        lists: Turns,
     ) -> None:
         self._pool = pool
         self._assistants = assistants
         self._answers = answers
         self._wake_relay = wake_relay
+        self._lists = lists
         self._reserved_ids: deque[int] = deque()
 
     async def create_draft(
@@ -58,20 +61,18 @@ class Campaigns:
             idempotency.KeyReused: the key of the attempt belongs to another one.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
-        try:
+
+        async def create() -> Answer:
             await self._assistants.check(caller.organization_id, draft.assistant_id)
-        except (InvalidBody, Unavailable, Overloaded):
-            # It was accepted when the campaign was created, if it was.
-            if earlier := await self._answers.find(caller, attempt):
-                return earlier
-            raise
-        answer = None
-        while answer is None:
-            # An earlier answer may get too old before it is read; then the key is new again.
-            answer = await self._store(caller, draft, trace, attempt) or (
-                await self._answers.find(caller, attempt)
-            )
-        return answer
+            answer = None
+            while answer is None:
+                # An earlier answer may get too old before it is read; then the key is new again.
+                answer = await self._store(caller, draft, trace, attempt) or (
+                    await self._answers.find(caller, attempt)
+                )
+            return answer
+
+        return await self._answers.or_earlier(caller, attempt, create)
 
     async def duplicate(
         self, caller: Caller, campaign_id: int, patch: Patch, trace: Trace, attempt: Attempt | None
@@ -83,13 +84,17 @@ class Campaigns:
             invalid.InvalidBody: also of what the campaign says, if that is not accepted any more.
             whatever `create_draft` raises.
         """
-        # The campaign may be gone since.
-        if earlier := await self._answers.find(caller, attempt):
-            return earlier
-        stated = (await self.read(caller, campaign_id)).stated()
-        name = f"{stated['name']}"[: schemas.LONGEST_NAME - len(_COPY)] + _COPY
-        draft = schemas.load_draft(patch.applied_to(stated | {"name": name}))
-        return await self.create_draft(caller, draft, trace, attempt)
+
+        async def duplicate() -> Answer:
+            campaign = await self.read(caller, campaign_id)
+            name = campaign.name[: schemas.LONGEST_NAME - len(_COPY)] + _COPY
+            draft = schemas.load_draft(patch.applied_to(campaign.stated() | {"name": name}))
+            return await self.create_draft(caller, draft, trace, attempt)
+
+        # What was duplicated once may say something else by now, or be gone.
+        return await self._answers.find(caller, attempt) or (
+            await self._answers.or_earlier(caller, attempt, duplicate)
+        )
 
     async def _store(
         self, caller: Caller, draft: Draft, trace: Trace, attempt: Attempt | None
@@ -122,31 +127,37 @@ class Campaigns:
         async with self._pool.acquire() as connection:
             campaign = await queries.find_campaign(connection, caller.organization_id, campaign_id)
         if campaign is None:
-            raise _not_found()
+            raise NotFound("Your organization has no campaign of this id.")
         return campaign
 
     async def page(self, caller: Caller, listing: Listing) -> Page:
         """A part of the campaigns; how many there are in all is not counted beyond `COUNTED`.
 
         Raises:
+            invalid.InvalidParameters: that part would be too large.
+            turns.Overloaded: others are listing.
             postgres.Unavailable
         """
-        async with self._pool.acquire() as connection:
-            organization_id = caller.organization_id
-            found = await queries.list_campaigns(connection, organization_id, listing)
+        organization_id, limit = caller.organization_id, listing.window.limit
+        async with self._lists.turn(), self._pool.acquire() as connection:
+            entries = await queries.list_campaigns(connection, organization_id, listing)
+            wanted = entries[:limit]
+            _check_size(wanted)
+            ids = [entry.id for entry in wanted]
+            found = await queries.read_campaigns(connection, organization_id, ids)
             counted = await queries.count_campaigns(
                 connection, organization_id, listing.filters, COUNTED + 1
             )
-        limit, next_cursor = listing.window.limit, None
-        if len(found) > limit:
-            last, place = found[limit - 1]
-            next_cursor = str(Cursor(listing.order, place, last.id))
+        # One that was deleted since is missing.
+        campaigns = {campaign.id: campaign for campaign in found}
+        has_next = len(entries) > limit
         return Page(
-            found=[campaign for campaign, _ in found],
+            items=[campaigns[entry.id] for entry in wanted if entry.id in campaigns],
             window=listing.window,
             total=min(counted, COUNTED),
             total_is_exact=counted <= COUNTED,
-            next_cursor=next_cursor,
+            has_next=has_next,
+            next_cursor=str(listing.cursor_at(wanted[-1])) if has_next else None,
         )
 
     async def history(self, caller: Caller, campaign_id: int, window: Window) -> Page:
@@ -160,8 +171,10 @@ class Campaigns:
             found = await queries.list_history(connection, *whose, window)
             total = await queries.count_history(connection, *whose)
         if not total:
-            raise _not_found()
-        return Page(found=found, window=window, total=total)
+            # A replica of an earlier release writes none.
+            await self.read(caller, campaign_id)
+        limit = window.limit
+        return Page(items=found[:limit], window=window, total=total, has_next=len(found) > limit)
 
     async def _next_id(self, connection: postgres.Connection) -> int:
         if not self._reserved_ids:
@@ -170,8 +183,17 @@ class Campaigns:
         return self._reserved_ids.popleft()
 
 
-def _not_found() -> NotFound:
-    return NotFound("Your organization has no campaign of this id.")
+def _check_size(entries: Sequence[Entry]) -> None:
+    """Refuse a page that would take too much memory, here and on its way.
+
+    Raises:
+        InvalidParameters: saying how many campaigns would be right.
+    """
+    sizes = accumulate(entry.bytes for entry in entries)
+    fitting = sum(size <= LARGEST_PAGE_BYTES for size in sizes)
+    if fitting < len(entries):
+        detail = f"These campaigns are too large for one page: ask for {max(fitting, 1)} at most."
+        raise InvalidParameters([{"parameter": "limit", "detail": detail}])
 
 
 def _first_version(campaign: Campaign, draft: Draft, caller: Caller, trace: Trace) -> Version:

@@ -131,19 +131,25 @@ class Edits:
         self, edit: Edit, step: Callable[[Campaign], Awaitable[Version | Answer]]
     ) -> Answer:
         """Take steps until one is the next; one that changes nothing needs no version."""
-        clock = asyncio.get_running_loop()
-        async with self._turns_at(edit).turn():
+
+        async def take_step() -> Answer | None:
+            result = await step(await self._campaigns.read(edit.caller, edit.campaign_id))
+            if isinstance(result, Answer):
+                kept = await self._answers.keep(edit.caller, edit.attempt, result)
+                return result if kept else None
+            return result.answer if await self._store(result, edit.attempt) else None
+
+        async def take_steps() -> Answer:
+            clock = asyncio.get_running_loop()
             deadline = clock.time() + self._most_seconds
             while clock.time() < deadline:
-                if earlier := await self._answers.find(edit.caller, edit.attempt):
-                    return earlier
-                result = await step(await self._campaigns.read(edit.caller, edit.campaign_id))
-                if isinstance(result, Answer):
-                    if await self._answers.keep(edit.caller, edit.attempt, result):
-                        return result
-                elif await self._store(result, edit.attempt):
-                    return result.answer
-        raise Overloaded("Too many others change this campaign.")
+                answer = await self._answers.find(edit.caller, edit.attempt) or await take_step()
+                if answer:
+                    return answer
+            raise Overloaded("Too many others change this campaign.")
+
+        async with self._turns_at(edit).turn():
+            return await self._answers.or_earlier(edit.caller, edit.attempt, take_steps)
 
     def _turns_at(self, edit: Edit) -> Turns:
         which = (edit.caller.organization_id, edit.campaign_id)

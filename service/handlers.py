@@ -32,7 +32,7 @@ async def create_campaign(request: web.Request) -> web.Response:
 async def duplicate_campaign(request: web.Request) -> web.Response:
     parameters.load_none(request.query)
     patch = schemas.load_merge_patch(await bodies.read(request, otherwise={}))
-    attempt = idempotency.attempt(request, lambda: patch.values)
+    attempt = idempotency.attempt(request, patch.said)
     with request.app[LIMITS].creating(request) as take_back:
         created = await request.app[CAMPAIGNS].duplicate(
             request[CALLER], _id(request), patch, request[TRACE], attempt
@@ -43,6 +43,7 @@ async def duplicate_campaign(request: web.Request) -> web.Response:
 
 
 async def read_campaign(request: web.Request) -> web.Response:
+    parameters.load_none(request.query)
     campaign = await request.app[CAMPAIGNS].read(request[CALLER], _id(request))
     if preconditions.is_known(request, campaign):
         return web.Response(status=304, headers={"ETag": campaign.etag})
@@ -81,22 +82,23 @@ async def put_campaign(request: web.Request) -> web.Response:
 
 
 async def _updated(request: web.Request, patch: Patch) -> web.Response:
-    edit = _edit(request, patch.values)
+    edit = _edit(request, patch.said())
     return (await request.app[EDITS].update(edit, patch)).response()
 
 
 async def delete_campaign(request: web.Request) -> web.Response:
+    schemas.load_nothing(await bodies.read(request, otherwise={}))
     return (await request.app[EDITS].delete(_edit(request, {}))).response()
 
 
-def _edit(request: web.Request, values: dict[str, object]) -> Edit:
+def _edit(request: web.Request, said: dict[str, object]) -> Edit:
     parameters.load_none(request.query)
     return Edit(
         caller=request[CALLER],
         campaign_id=_id(request),
         precondition=preconditions.of(request),
         trace=request[TRACE],
-        attempt=idempotency.attempt(request, lambda: values),
+        attempt=idempotency.attempt(request, lambda: said),
     )
 
 
@@ -105,5 +107,6 @@ def _id(request: web.Request) -> int:
 
 
 async def preview_template(request: web.Request) -> web.Response:
+    parameters.load_none(request.query)
     sample = schemas.load_sample(await bodies.read(request))
     return web.json_bytes_response(previews.of(sample), dumps=orjson.dumps)

@@ -19,7 +19,9 @@ from service.drafts import CampaignType, Status, name_key
 
 # Items. `docs/requests.md` tells these to callers.
 USUAL_PAGE = 50
-LARGEST_PAGE = 100
+LARGEST_PAGE = 1000
+# Of the texts on a page; a usual campaign has one or two thousand.
+LARGEST_PAGE_BYTES = 4 * 1024 * 1024
 # How far campaigns are counted, and how far they can be skipped; what lies beyond is for cursors.
 COUNTED = 10_000
 
@@ -129,27 +131,37 @@ class Listing:
     window: Window = field(default_factory=Window)
     cursor: Cursor | None = None
 
+    def cursor_at(self, entry: "Entry") -> Cursor:
+        """Where to go on after it."""
+        return Cursor(self.order, entry.place, entry.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a list knows of a campaign before it is read."""
+
+    id: int
+    place: Place
+    bytes: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A part of a list, with one item more than was asked for if there are more."""
+    """A part of a list."""
 
-    found: Sequence[object]
+    items: Sequence[object]
     window: Window
     total: int
     total_is_exact: bool = True
+    has_next: bool
     next_cursor: str | None = None
-
-    @property
-    def has_next(self) -> bool:
-        return len(self.found) > self.window.limit
 
     def to_json(self) -> bytes:
         """The envelope that the published conventions have in common."""
         limit = self.window.limit
         skip = None if self.window.is_deep else self.window.skip
         body = {
-            "items": self.found[:limit],
+            "items": self.items,
             "total": self.total,
             "skip": skip,
             "limit": limit,
@@ -169,7 +181,9 @@ class Page:
     def links(self, url: URL) -> str:
         """The header Link (RFC 8288) of a page that was asked for with this URL."""
         skip, limit = self.window.skip, self.window.limit
-        links = {"first": self._at(url, 0)}
+        links = {}
+        if not self.window.is_deep:
+            links["first"] = self._at(url, 0)
         if skip > 0:
             links["prev"] = self._at(url, max(0, skip - limit))
         if self.has_next:

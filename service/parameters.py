@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from datetime import datetime
+from itertools import chain
 from typing import Any, get_args
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
@@ -28,7 +29,8 @@ SHORTEST_SEARCH = 3
 LONGEST_SEARCH = 200
 
 _NUMBER = re.compile("[0-9]{1,19}")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# What PostgreSQL cannot store, and what stands for bytes that are no UTF-8.
+_NO_TEXT = re.compile("[\0\ufffd\ud800-\udfff]")
 _FURTHEST = 10**9
 
 # Each pair says where a list begins, or how much of it is wanted, in two ways.
@@ -73,7 +75,7 @@ class _Time(fields.Field[datetime]):
 class _Search(fields.Field[str]):
     def _deserialize(self, value: str, *_: Any, **__: Any) -> str:
         text = value.strip()
-        if not SHORTEST_SEARCH <= len(text) <= LONGEST_SEARCH or _UNSTORABLE.search(text):
+        if not SHORTEST_SEARCH <= len(text) <= LONGEST_SEARCH or _NO_TEXT.search(text):
             raise ValidationError(
                 f"Must have {SHORTEST_SEARCH} to {LONGEST_SEARCH} characters of a name."
             )
@@ -131,7 +133,7 @@ class _ListingQuery(_WindowQuery):
 
     _hint = " Go on with the next_cursor of a page instead."
     skip = _Number(0, COUNTED, hint=_hint)
-    page = _Number(1, COUNTED, hint=_hint)
+    page = _Number(1, COUNTED + 1, hint=_hint)
     cursor = _Cursor()
     sort = _one_of(*ORDERS)
     status = _one_of(*get_args(Status))
@@ -222,7 +224,7 @@ def _load(schema: Schema, query: MultiMapping[str]) -> dict[str, Any]:
         loaded = schema.load(dict(query))
     except ValidationError as error:
         found = error.messages_dict
-    errors = list(parameter_errors(schema, query, found))
-    if errors:
-        raise InvalidParameters(errors)
+    errors = parameter_errors(schema, query, found)
+    if first := next(errors, None):
+        raise InvalidParameters(chain([first], errors))
     return loaded

@@ -9,7 +9,6 @@ import asyncpg
 import structlog
 from aiohttp import web
 
-import service
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
@@ -21,14 +20,8 @@ Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 )
 
-# Any number that no other program on this database takes for its own lock.
-_MIGRATION_LOCK = 5_201_914_776
-
 # Seconds for closing all connections, which takes a round trip.
 _CLOSING_SECONDS = 1.0
-
-# For each of waiting for another migration, and changing large tables.
-_MIGRATION_SECONDS = 600.0
 
 _UNREACHABLE = (
     OSError,
@@ -138,19 +131,3 @@ def _translated_errors() -> Iterator[None]:
         yield
     except _UNREACHABLE as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
-
-
-async def migrate(connection: Connection) -> None:
-    """Apply schema.sql; whoever comes second waits, and then changes nothing."""
-    schema = (service.HOME / "schema.sql").read_text()
-    connection.add_log_listener(_tell)
-    async with connection.transaction():
-        await connection.execute(
-            "SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=_MIGRATION_SECONDS
-        )
-        await connection.execute(schema, timeout=_MIGRATION_SECONDS)
-
-
-def _tell(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
-    if message.severity_en == "WARNING":
-        logger.warning(message.message)

@@ -1,16 +1,23 @@
 """Preconditions: which version of a campaign a caller speaks of (RFC 9110, 13)."""
 
+import re
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.helpers import ETAG_ANY
 
 from service.drafts import Campaign
 from service.settings import SETTINGS
 
+# RFC 9110, 8.8.3; in a list of them, places may be empty (5.6.1).
+_ETAG = re.compile(r'(W/)?("[!#-~\x80-\U0010ffff]*")')
+
+
+class Invalid(Exception):
+    """The header holds no ETags."""
+
 
 class Failed(Exception):
-    """The campaign has another version by now."""
+    """The campaign has another version than the caller takes for granted."""
 
     def __init__(self, etag: str) -> None:
         super().__init__(f"The campaign has changed: its ETag is {etag} now.")
@@ -22,36 +29,72 @@ class Required(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Precondition:
-    """The versions of which one must be the current one; None: any."""
+class ETags:
+    """Those of a header; `*` is any."""
 
-    etags: frozenset[str] | None
+    strong: frozenset[str]
+    weak: frozenset[str]
+    is_any: bool
+
+    def match(self, campaign: Campaign) -> bool:
+        """Whether it is this version, to the last byte."""
+        return self.is_any or campaign.etag in self.strong
+
+    def match_weakly(self, campaign: Campaign) -> bool:
+        """Whether it is as good as this version."""
+        return self.match(campaign) or campaign.etag in self.weak
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What a caller who changes a campaign takes for granted."""
+
+    if_match: ETags | None
+    if_none_match: ETags | None
 
     def check(self, campaign: Campaign) -> None:
         """Raises: Failed."""
-        if self.etags is not None and campaign.etag not in self.etags:
+        is_other = self.if_match and not self.if_match.match(campaign)
+        is_ruled_out = self.if_none_match and self.if_none_match.match_weakly(campaign)
+        if is_other or is_ruled_out:
             raise Failed(campaign.etag)
 
 
 def of(request: web.Request) -> Precondition:
-    """Read If-Match, in which a weak ETag is none.
+    """Read the preconditions of a change.
 
     Raises:
-        Required: there is none, and the settings demand one.
+        Invalid: there is a header, but no ETag in it.
+        Required: there is no If-Match, and the settings demand one.
     """
-    if "If-Match" not in request.headers:
-        if request.app[SETTINGS].require_if_match:
-            raise Required(
-                "Send the ETag of the campaign that you have read in the header If-Match."
-            )
-        return Precondition(None)
-    given = request.if_match or ()
-    if any(tag.value == ETAG_ANY for tag in given):
-        return Precondition(None)
-    return Precondition(frozenset(f'"{tag.value}"' for tag in given if not tag.is_weak))
+    if_match = _read(request, "If-Match")
+    if if_match is None and request.app[SETTINGS].require_if_match:
+        raise Required("Send the ETag of the campaign that you have read in the header If-Match.")
+    return Precondition(if_match, _read(request, "If-None-Match"))
 
 
 def is_known(request: web.Request, campaign: Campaign) -> bool:
-    """Whether If-None-Match says that the caller has this version already."""
-    given = request.if_none_match or ()
-    return any(tag.value in (ETAG_ANY, str(campaign.version)) for tag in given)
+    """Whether If-None-Match says that the caller has this version already.
+
+    Raises:
+        Invalid: there is a header, but no ETag in it.
+    """
+    given = _read(request, "If-None-Match")
+    return given is not None and given.match_weakly(campaign)
+
+
+def _read(request: web.Request, name: str) -> ETags | None:
+    lines = request.headers.getall(name, [])
+    if not lines:
+        return None
+    text = ",".join(lines).strip(" \t")
+    if text == "*":
+        return ETags(frozenset(), frozenset(), is_any=True)
+    found = _ETAG.findall(text)
+    if not found or _ETAG.sub("", text).strip(" \t,"):
+        raise Invalid(f'Send {name} as ETags in quotes, such as "3", or as *.')
+    return ETags(
+        strong=frozenset(tag for weak, tag in found if not weak),
+        weak=frozenset(tag for weak, tag in found if weak),
+        is_any=False,
+    )

@@ -62,6 +62,9 @@ KINDS: dict[type[BaseException], Kind] = {
     idempotency.InvalidKey: Kind(
         HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", "The Idempotency-Key cannot be read"
     ),
+    preconditions.Invalid: Kind(
+        HTTPStatus.BAD_REQUEST, "invalid-precondition", "The precondition cannot be read"
+    ),
     auth.Unauthenticated: Kind(
         HTTPStatus.UNAUTHORIZED,
         "unauthenticated",

@@ -204,10 +204,17 @@ def _campaign(row: dict[str, Any]) -> drafts.Campaign:
     return drafts.Campaign(**row | {name: orjson.loads(row[name]) for name in texts})
 
 
+async def read_campaigns(
+    connection: Connection, organization_id: int, campaign_ids: Sequence[int]
+) -> list[drafts.Campaign]:
+    rows = await connection.fetch(STATEMENTS["read_campaigns"], organization_id, campaign_ids)
+    return [_campaign(dict(row)) for row in rows]
+
+
 async def list_campaigns(
     connection: Connection, organization_id: int, listing: listings.Listing
-) -> list[tuple[drafts.Campaign, listings.Place]]:
-    """The campaigns with their places in the order, and one more than wanted if there are more."""
+) -> list[listings.Entry]:
+    """What is on the page, and one more than wanted if there are more."""
     cursor, window = listing.cursor, listing.window
     rows = await _fetch_planned(
         connection,
@@ -219,8 +226,7 @@ async def list_campaigns(
         window.limit + 1,
         window.skip,
     )
-    found = [dict(row) for row in rows]
-    return [(_campaign(row), place) for row in found for place in [row.pop("place")]]
+    return [listings.Entry(**row) for row in rows]
 
 
 async def count_campaigns(
@@ -271,6 +277,23 @@ async def count_history(connection: Connection, organization_id: int, campaign_i
         STATEMENTS["count_history"], organization_id, campaign_id
     )
     return count
+
+
+async def names_without_key(
+    connection: Connection, after: tuple[int, int], limit: int
+) -> dict[tuple[int, int], str]:
+    """Names by the organization and the id of their campaigns, in this order."""
+    rows = await connection.fetch(STATEMENTS["names_without_key"], *after, limit)
+    return {(row["organization_id"], row["id"]): row["name"] for row in rows}
+
+
+async def set_name_keys(connection: Connection, name_keys: dict[tuple[int, int], str]) -> None:
+    await connection.execute(
+        STATEMENTS["set_name_keys"],
+        [organization_id for organization_id, _ in name_keys],
+        [campaign_id for _, campaign_id in name_keys],
+        list(name_keys.values()),
+    )
 
 
 async def prune_campaigns(connection: Connection, kept: timedelta, limit: int) -> int:

@@ -374,8 +374,8 @@ WHERE
     AND id = $2
     AND deleted_at IS NULL;
 
--- name: list_campaigns
--- A page in the order of {key}, {way}, of those that lie {beyond} the place where another page ended.
+-- name: read_campaigns
+-- The campaigns of a page, in any order.
 SELECT
     id,
     name,
@@ -398,8 +398,24 @@ SELECT
     created_at,
     updated_at,
     organization_id,
-    version,
-    {key} AS place
+    version
+FROM campaigns
+WHERE
+    organization_id = $1
+    AND id = ANY($2)
+    AND deleted_at IS NULL;
+
+-- name: list_campaigns
+-- A page in the order of {key}, {way}, of those that lie {beyond} where another one ended; with sizes.
+SELECT
+    id,
+    {key} AS place,
+    coalesce(octet_length(description), 0)
+    + coalesce(octet_length(welcome_message_template), 0)
+    + coalesce(octet_length(agenda_template), 0)
+    + coalesce(octet_length(end_call_message_template), 0)
+    + coalesce(octet_length(sms_message_template), 0)
+    + octet_length(fallback_values::text) AS bytes
 FROM campaigns
 WHERE
     organization_id = $1
@@ -459,6 +475,30 @@ FROM campaign_history
 WHERE
     organization_id = $1
     AND campaign_id = $2;
+
+-- name: names_without_key
+-- The next names that an earlier release has written, after those of a campaign.
+SELECT
+    organization_id,
+    id,
+    name
+FROM campaigns
+WHERE
+    (organization_id, id) > ($1, $2)
+    AND name_key = ''
+ORDER BY
+    organization_id,
+    id
+LIMIT $3;
+
+-- name: set_name_keys
+-- Writes down what names are sorted and searched by.
+UPDATE campaigns c
+SET name_key = k.name_key
+FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS k (organization_id, id, name_key)
+WHERE
+    c.organization_id = k.organization_id
+    AND c.id = k.id;
 
 -- name: prune_campaigns
 -- Forgets campaigns that were deleted long enough ago, and their history, a few at a time.

@@ -131,6 +131,11 @@ class _BodySchema(Schema):
         return self.shape(**values)
 
 
+def _differ(one: object, other: object) -> bool:
+    """Tell values apart; none that is right is deep, and comparing may go too deep."""
+    return isinstance(one, (dict, list)) or isinstance(other, (dict, list)) or one != other
+
+
 def _elsewhere(allowed: object, reason: str) -> fields.Raw:
     """What the official SDK sends and another service decides: only as it is, or not at all."""
 
@@ -207,7 +212,7 @@ class _CampaignSchema(_BodySchema):
         twice = {
             theirs: [f"Is given as '{ours}', too, and otherwise."]
             for theirs, ours in drafts.SDK_SETTINGS.items()
-            if theirs in settings and ours in body and settings[theirs] != body[ours]
+            if theirs in settings and ours in body and _differ(settings[theirs], body[ours])
         }
         if twice:
             raise ValidationError({"settings": twice})
@@ -226,11 +231,20 @@ class _PatchSchema(_CampaignSchema):
 
     shape = dict
 
+    # Null would speak of all of them at once.
+    settings = fields.Nested(_SettingsSchema, required=True, error_messages=_MESSAGES)
+
 
 class _EntriesPatchSchema(_PatchSchema):
     """Of the fallback values, too."""
 
     fallback_values = _values(allow_none=True)
+
+
+class _NothingSchema(_BodySchema):
+    """`DELETE`, which some clients send an empty object with."""
+
+    shape = dict
 
 
 class _PreviewSchema(_BodySchema):
@@ -246,6 +260,7 @@ class _PreviewSchema(_BodySchema):
 _CAMPAIGN = _CampaignSchema()
 _REPLACEMENT = _PatchSchema(partial=True)
 _MERGE_PATCH = _EntriesPatchSchema(partial=True)
+_NOTHING = _NothingSchema()
 _PREVIEW = _PreviewSchema()
 
 
@@ -265,7 +280,7 @@ def load_replacement(body: object) -> Patch:
     Raises:
         InvalidBody: naming all that is wrong with it.
     """
-    return Patch(_changes(body, _load(_REPLACEMENT, body)), by_entry=False)
+    return _patch(body, _load(_REPLACEMENT, body), by_entry=False)
 
 
 def load_merge_patch(body: object) -> Patch:
@@ -274,14 +289,27 @@ def load_merge_patch(body: object) -> Patch:
     Raises:
         InvalidBody: naming all that is wrong with it.
     """
-    return Patch(_changes(body, _load(_MERGE_PATCH, body)), by_entry=True)
+    return _patch(body, _load(_MERGE_PATCH, body), by_entry=True)
 
 
-def _changes(body: Any, loaded: dict[str, Any]) -> dict[str, Any]:
-    """The fields that are spoken of; what is null is not loaded, and so is None."""
-    settings = body.get("settings") or {}
-    named = (drafts.SDK_SETTINGS.get(name) for name in settings)
-    return {name: loaded.get(name) for name in (*body, *named) if name in drafts.FIELDS}
+def _patch(body: Any, loaded: dict[str, Any], *, by_entry: bool) -> Patch:
+    """Tell what is cleared by its own name from what the SDK sends whether it is meant or not."""
+    cleared = {name: None for name in drafts.FIELDS if name in body}
+    unclear = {
+        ours: f"#/settings/{theirs}"
+        for theirs, ours in drafts.SDK_SETTINGS.items()
+        if theirs in body.get("settings", {}) and ours not in loaded
+    }
+    return Patch(cleared | loaded, unclear, by_entry=by_entry)
+
+
+def load_nothing(body: object) -> None:
+    """Refuse what would not be heeded.
+
+    Raises:
+        InvalidBody: naming all of it.
+    """
+    _load(_NOTHING, body)
 
 
 def load_sample(body: object) -> previews.Sample:

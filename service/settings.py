@@ -162,7 +162,7 @@ class _SettingsSchema(Schema):
     database_timeout_seconds = _seconds()
     key_cache_seconds = typed.Float(validate=validate.Range(0, 60, min_inclusive=False))
     idempotency_hours = typed.Float(validate=validate.Range(0, 24 * 365, min_inclusive=False))
-    deleted_days = typed.Float(validate=validate.Range(0, 3650, min_inclusive=False))
+    deleted_days = typed.Float(validate=validate.Range(1, 3650))
     require_if_match = typed.Boolean()
     amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
     amqp_timeout_seconds = _seconds()

@@ -26,7 +26,7 @@ from aiohttp.test_utils import TestClient
 from dev.postgres import Postgres
 from dev.rabbitmq import RabbitMQ
 from dev.stack import Stack
-from service import broker, keys, postgres, relay
+from service import broker, keys, migration, postgres, relay
 from service.app import create_app
 from service.settings import Settings
 
@@ -116,7 +116,7 @@ def template_database(worker: str) -> str:
 
 async def _migrate(database_url: str) -> None:
     async with postgres.connect(Settings(database_url=database_url)) as connection:
-        await postgres.migrate(connection)
+        await migration.migrate(connection)
 
 
 _numbers = itertools.count()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from service import postgres, pruning, queries
@@ -39,7 +40,8 @@ async def test_a_deleted_campaign_is_gone_and_the_answer_is_the_published_one(
 async def test_of_a_deleted_campaign_nobody_knows(client: Client, method: str, path: str) -> None:
     campaign = await create(client)
     await client.delete(place(campaign))
-    answer = await client.request(method, place(campaign) + path, json={"name": "New"})
+    said = {} if method == "DELETE" else {"name": "New"}
+    answer = await client.request(method, place(campaign) + path, json=said)
     assert answer.status == 404
     document = await answer.json()
     assert document["type"] == "urn:problem-type:campaigns:campaign-not-found"
@@ -102,9 +104,14 @@ async def test_a_repeated_delete_with_a_key_is_answered_as_the_first(client: Cli
 async def delete_long_ago(client: Client, connection: Connection, number: int) -> None:
     for _ in range(number):
         await client.delete(place(await create(client)))
-    await connection.execute(
-        "UPDATE campaigns SET deleted_at = now() - $1::interval WHERE deleted_at IS NOT NULL", MONTH
-    )
+    async with connection.transaction():
+        # Nobody but the owner of the table can say so.
+        await connection.execute("ALTER TABLE campaigns DISABLE TRIGGER campaigns_deletion")
+        await connection.execute(
+            "UPDATE campaigns SET deleted_at = now() - $1::interval WHERE deleted_at IS NOT NULL",
+            MONTH,
+        )
+        await connection.execute("ALTER TABLE campaigns ENABLE TRIGGER campaigns_deletion")
 
 
 async def left(connection: Connection) -> tuple[int, int]:
@@ -173,6 +180,36 @@ async def test_deleted_campaigns_are_pruned_once_in_a_while(
         return await left(connection) == (0, 0)
 
     await eventually(is_pruned, 10, "deleted campaigns are pruned")
+
+
+async def test_nobody_can_delete_today_and_say_that_it_was_long_ago(
+    settings: Settings, connection: Connection, idle_client: Client
+) -> None:
+    await create(idle_client)
+    await no_event_waits(connection)
+    async with postgres.connect(settings) as service:
+        await service.execute("UPDATE campaigns SET deleted_at = '-infinity'")
+        assert await queries.prune_campaigns(service, -MONTH, 10) == 0
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="is deleted already"):
+            await service.execute("UPDATE campaigns SET deleted_at = '-infinity'")
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="is deleted already"):
+            await service.execute("UPDATE campaigns SET deleted_at = NULL")
+    assert await left(connection) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (None, 200, "the usual"),
+        ({}, 200, "some clients send it always"),
+        ({"dry_run": True}, 422, "it would not be heeded"),
+    ],
+)
+async def test_a_delete_has_nothing_to_say(
+    client: Client, body: object, status: int, reason: str
+) -> None:
+    campaign = await create(client)
+    assert (await client.delete(place(campaign), json=body)).status == status, reason
 
 
 async def test_pruning_uses_tables_of_ours_only(

@@ -1,5 +1,6 @@
 """`GET /api/v1/campaigns`: pages, orders, filters and cursors."""
 
+import asyncio
 import base64
 import json
 import re
@@ -11,7 +12,11 @@ from yarl import URL
 
 from service import drafts
 from service.postgres import Connection
-from tests.conftest import Client
+from service.settings import Settings
+from tests.conftest import Client, waiting_for_locks
+from tests.consumers import eventually
+from tests.targets import Target
+from tests.test_create import EXAMPLE
 from tests.test_updates import PATH, create, place
 
 Page = dict[str, Any]
@@ -98,8 +103,8 @@ async def test_campaigns_of_others_are_in_no_list(
         ("page=2&per_page=3", 3, 3, "as sub-resources of campaigns count"),
         ("page=2", 50, 50, "pages of the usual size"),
         ("per_page=3", 0, 3, "the first page"),
-        ("limit=1000", 0, 100, "too much is as much as there may be"),
-        ("per_page=999999999999999999", 0, 100, "however much"),
+        ("limit=2000", 0, 1000, "too much is as much as there may be"),
+        ("per_page=999999999999999999", 0, 1000, "however much"),
         ("skip=8", 8, 50, "the last one"),
         ("skip=10000", 10_000, 50, "as far as that goes"),
     ],
@@ -215,7 +220,6 @@ async def test_a_page_beyond_a_cursor_does_not_know_how_far_it_is(
     assert (page["total"], page["skip"], page["limit"]) == (9, None, 3)
     assert (pagination["page"], pagination["has_prev"]) == (None, True)
     assert links(answer) == {
-        "first": f"{PATH}?page=1&per_page=3",
         "next": f"{PATH}?per_page=3&cursor={pagination['next_cursor']}",
     }
 
@@ -258,6 +262,62 @@ async def test_a_total_is_counted_to_ten_thousand_and_says_so(
     await insert(connection, organization, count)
     page = await get(client, "limit=1")
     assert (page["total"], page["pagination"]["total_is_exact"]) == (total, exact), reason
+
+
+async def test_the_last_page_that_can_be_counted_leads_on_to_a_cursor(
+    client: Client, connection: Connection, organization: int
+) -> None:
+    await insert(connection, organization, 10_003)
+    url: str | None = f"{PATH}?page=10000&per_page=1"
+    seen = []
+    while url:
+        answer = await client.get(URL(url, encoded=True))
+        seen += [item["id"] for item in (await answer.json())["items"]]
+        url = links(answer).get("next")
+    assert seen == [4, 3, 2, 1]
+
+
+LARGE = {f"v{number}": "\U0001f600" * 1_000 for number in range(100)}
+
+
+async def test_a_page_of_more_bytes_than_are_good_for_anybody_says_what_would_be_right(
+    client: Client,
+) -> None:
+    for number in range(12):
+        body = json.dumps(
+            EXAMPLE | {"fallback_values": LARGE, "name": f"n{number}"}, ensure_ascii=False
+        )
+        headers = {"Content-Type": "application/json"}
+        await client.post(PATH, data=body.encode(), headers=headers)
+    refused = await client.get(f"{PATH}?limit=12")
+    assert refused.status == 422
+    assert (await refused.json())["errors"] == [
+        {
+            "parameter": "limit",
+            "detail": "These campaigns are too large for one page: ask for 10 at most.",
+        }
+    ]
+    assert len(await ids(client, "limit=10")) == 10
+    assert len(await ids(client, "skip=10&limit=10")) == 2
+
+
+async def test_lists_leave_connections_to_others(
+    client: Client, connection: Connection, settings: Settings
+) -> None:
+    campaign = await create(client)
+    most = settings.database_pool_size // 2
+
+    async def all_wait() -> bool:
+        return await waiting_for_locks(connection) == most
+
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE campaigns IN ACCESS EXCLUSIVE MODE")
+        lists = [asyncio.create_task(client.get(PATH)) for _ in range(3 * most)]
+        await eventually(all_wait, 10, "as many lists as there may be")
+        # A history needs a connection, but not the table.
+        history = await client.get(f"{place(campaign)}/history")
+        assert history.status == 200
+    assert {(await answer).status for answer in lists} == {200}
 
 
 @pytest.mark.parametrize("sort", ["created_at", "updated_at", "name"])
@@ -354,21 +414,23 @@ NO_CURSOR = "Is not the next_cursor of a list of campaigns."
 NO_TIME = "Must be a time with its zone, such as 2026-01-31T12:00:00Z; '+' is written '%2B' here."
 NO_STATUS = "Must be one of: draft, scheduled, running, paused, completed, cancelled, failed."
 NO_ORDER = "Must be one of: created_at, -created_at, updated_at, -updated_at, name, -name."
+NO_LIMIT = "Must be an integer from 1 to 1000."
+NO_PAGE = "Must be an integer from 1 to 10001. Go on with the next_cursor of a page instead."
 NO_SKIP = "Must be an integer from 0 to 10000. Go on with the next_cursor of a page instead."
 
 
 @pytest.mark.parametrize(
     ("query", "parameter", "detail", "reason"),
     [
-        ("limit=0", "limit", "Must be an integer from 1 to 100.", "nothing is asked for"),
-        ("limit=-1", "limit", "Must be an integer from 1 to 100.", "less than nothing"),
-        ("limit=", "limit", "Must be an integer from 1 to 100.", "no number"),
-        ("limit=1.5", "limit", "Must be an integer from 1 to 100.", "no integer"),
-        ("limit=%D9%A1", "limit", "Must be an integer from 1 to 100.", "another script"),
-        ("limit=1_0", "limit", "Must be an integer from 1 to 100.", "Python's own spelling"),
-        ("limit=" + "9" * 5_000, "limit", "Must be an integer from 1 to 100.", "too long to read"),
+        ("limit=0", "limit", NO_LIMIT, "nothing is asked for"),
+        ("limit=-1", "limit", NO_LIMIT, "less than nothing"),
+        ("limit=", "limit", NO_LIMIT, "no number"),
+        ("limit=1.5", "limit", NO_LIMIT, "no integer"),
+        ("limit=%D9%A1", "limit", NO_LIMIT, "another script"),
+        ("limit=1_0", "limit", NO_LIMIT, "Python's own spelling"),
+        ("limit=" + "9" * 5_000, "limit", NO_LIMIT, "too long to read"),
         ("skip=10001", "skip", NO_SKIP, "further than that goes"),
-        ("page=0", "page", NO_SKIP.replace("from 0", "from 1"), "pages begin at 1"),
+        ("page=0", "page", NO_PAGE, "pages begin at 1"),
         ("page=202", "page", "Is too far on. Go on with the next_cursor of a page instead.",
          "10,050 to skip"),
         ("page=1&skip=0", "page", "Cannot be combined with 'skip'.", "two conventions"),
@@ -389,6 +451,7 @@ NO_SKIP = "Must be an integer from 0 to 10000. Go on with the next_cursor of a p
         ("q=ab", "q", "Must have 3 to 200 characters of a name.", "too short for the index"),
         ("q=%20%20ab%20", "q", "Must have 3 to 200 characters of a name.", "blanks do not help"),
         ("q=" + "a" * 201, "q", "Must have 3 to 200 characters of a name.", "longer than a name"),
+        ("q=abc%FF", "q", "Must have 3 to 200 characters of a name.", "no UTF-8"),
         ("q=abc%00", "q", "Must have 3 to 200 characters of a name.", "no text has it"),
         ("statsu=draft", "statsu", "Is not a parameter of this call. Did you mean 'status'?",
          "a typo would list all"),
@@ -400,6 +463,8 @@ NO_SKIP = "Must be an integer from 0 to 10000. Go on with the next_cursor of a p
         (f"cursor={cursor_of(['name'], 'a', 1)}", "cursor", NO_CURSOR, "no order"),
         (f"cursor={cursor_of('name', 'a')}", "cursor", NO_CURSOR, "no id"),
         (f"cursor={cursor_of('name', 1, 1)}", "cursor", NO_CURSOR, "no name"),
+        (f"cursor={cursor_of('name', None, 1)}", "cursor", NO_CURSOR, "no name"),
+        (f"cursor={cursor_of('name', {'a': 1}, 1)}", "cursor", NO_CURSOR, "no name"),
         (f"cursor={cursor_of('name', chr(0), 1)}", "cursor", NO_CURSOR, "no text has it"),
         (f"cursor={cursor_of('created_at', 'a', 1)}", "cursor", NO_CURSOR, "no time"),
         (f"cursor={cursor_of('created_at', '2026-01-01', 1)}", "cursor", NO_CURSOR, "no zone"),
@@ -415,11 +480,11 @@ NO_SKIP = "Must be an integer from 0 to 10000. Go on with the next_cursor of a p
          "Belongs to a list in another order.", "no place in it"),
     ],
 )  # fmt: skip
-async def test_a_query_that_is_not_understood_is_told_where(
-    client: Client, query: str, parameter: str, detail: str, reason: str
+def test_a_query_that_is_not_understood_is_told_where(
+    target: Target, query: str, parameter: str, detail: str, reason: str
 ) -> None:
-    answer = await client.get(URL(f"{PATH}?{query}", encoded=True))
-    document = await answer.json()
+    answer = target.request("GET", f"?{query}", b"", {})
+    document = json.loads(answer.body)
     assert answer.status == 422, reason
     assert document["type"] == "urn:problem-type:campaigns:invalid-parameters"
     assert document["errors"] == [{"parameter": parameter, "detail": detail}], reason

@@ -29,8 +29,7 @@ async def test_a_campaign_reads_as_it_was_answered_when_it_was_created(client: C
         ('"7", "1"', 304, "one of them"),
         ("*", 304, "whatever it is"),
         ('"2"', 200, "another one"),
-        ("1", 200, "no ETag"),
-        ("", 200, "none at all"),
+        ('"*"', 200, "this is a tag, not a star"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -45,6 +44,19 @@ async def test_a_version_that_is_known_is_not_sent_again(
     assert answer.headers["ETag"] == '"1"'
     if status == 304:
         assert await answer.read() == b""
+
+
+@pytest.mark.parametrize("sent", ["1", ""])
+async def test_what_is_no_version_is_not_passed_over(client: Client, sent: str) -> None:
+    created = await client.post(PATH, json=EXAMPLE)
+    answer = await client.get(created.headers["Location"], headers={"If-None-Match": sent})
+    assert answer.status == 400
+
+
+async def test_a_query_that_would_not_be_heeded_is_refused(client: Client) -> None:
+    created = await client.post(PATH, json=EXAMPLE)
+    answer = await client.get(f"{created.headers['Location']}?version=1")
+    assert answer.status == 422
 
 
 async def test_a_version_that_is_older_is_sent_anew(client: Client) -> None:
@@ -114,6 +126,7 @@ async def test_looking_for_a_campaign_leaves_the_rows_of_others_alone(
         ("999999999999999999", "the longest"),
         ("9223372036854775808", "more than the database can hold"),
         ("%D9%A1", "a digit of another script"),
+        ("1%D9%A1", "also behind one of ours"),
         ("1%20", "a space"),
     ],
 )

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import structlog
 
-from service import postgres, queries
+from service import migration, postgres, queries
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
@@ -194,7 +194,7 @@ async def test_a_schema_that_is_closed_to_all_is_open_to_the_roles(
     connection: Connection, settings: Settings
 ) -> None:
     await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    await postgres.migrate(connection)
+    await migration.migrate(connection)
     async with postgres.connect(settings) as service:
         assert await queries.schema_revision(service) == postgres.SCHEMA_REVISION
 
@@ -215,7 +215,7 @@ async def test_an_owner_who_may_not_create_roles_gets_the_tables_and_a_warning(
             """
         )
         with structlog.testing.capture_logs() as logged:
-            await postgres.migrate(connection)
+            await migration.migrate(connection)
         assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION
     assert [entry["log_level"] for entry in logged] == ["warning", "warning"]
     extensions, roles = (entry["event"] for entry in logged)

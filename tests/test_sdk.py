@@ -95,10 +95,52 @@ async def test_settings_are_our_fields_and_read_back(call: Call, connection: Con
 
 async def test_settings_that_were_read_can_be_changed_and_sent_back(call: Call) -> None:
     created = await call("create", **SAID, settings=SETTINGS)
-    changed = created.settings.model_copy(update={"max_attempts": 7, "agenda_template": None})
+    changed = created.settings.model_copy(update={"max_attempts": 7})
     # The asynchronous call sends what it is given, so it is given plain objects.
     updated = await call("update", created.id, settings=changed.model_dump())
     assert updated.settings == changed
+
+
+async def test_settings_that_clear_a_template_or_do_not_are_refused(call: Call) -> None:
+    # The SDK sends all of its settings, whether the caller has spoken of them or not.
+    created = await call("create", **SAID, settings=SETTINGS)
+    fresh = CampaignSettings(max_attempts=7).model_dump()
+    with pytest.raises(burki.ValidationError) as refused:
+        await call("update", created.id, settings=fresh)
+    assert errors_of(refused.value) == [
+        {
+            "pointer": f"#/settings/{theirs}",
+            "detail": f"May mean to clear it, or not: leave it out, or set '{ours}' to null.",
+        }
+        for theirs, ours in [
+            ("welcome_template", "welcome_message_template"),
+            ("agenda_template", "agenda_template"),
+        ]
+    ]
+    assert (await call("get", created.id)).settings == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("patch", "status", "reason"),
+    [
+        ({"settings": None}, 422, "all of them, or none"),
+        ({"settings": {}}, 200, "nothing is said"),
+        ({"settings": {"agenda_template": None}}, 200, "it is clear already"),
+        ({"settings": {"welcome_template": None}}, 422, "it may be cleared, or not"),
+        ({"settings": {"welcome_template": None}, "welcome_message_template": None}, 200,
+         "it is cleared"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+async def test_null_in_the_settings_does_not_clear(
+    client: Client, method: str, patch: dict[str, Any], status: int, reason: str
+) -> None:
+    body = {"name": "n", "campaign_type": "call", "assistant_id": 1}
+    created = await (
+        await client.post("/api/v1/campaigns", json=body | {"welcome_message_template": "Hi"})
+    ).json()
+    answer = await client.request(method, f"/api/v1/campaigns/{created['id']}", json=patch)
+    assert answer.status == status, reason
 
 
 async def test_a_part_of_the_settings_leaves_the_rest(call: Call) -> None:

@@ -1,5 +1,6 @@
 """`PATCH` and `PUT /api/v1/campaigns/{id}`: what changes, what does not, and who is told."""
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -266,6 +267,16 @@ async def test_what_python_takes_for_equal_is_a_change(
     assert json.dumps((await read(client, campaign))["fallback_values"]["a"]) == json.dumps(after)
 
 
+async def test_what_is_nested_too_deeply_to_compare_is_refused(client: Client) -> None:
+    campaign = await create(client)
+    for depth in range(900, 1_000):
+        deep = "[" * depth + "]" * depth
+        body = f'{{"max_attempts": {deep}, "settings": {{"max_attempts": {deep}}}}}'
+        headers = {"Content-Type": "application/json"}
+        answer = await client.patch(place(campaign), data=body, headers=headers)
+        assert answer.status in (400, 422), depth
+
+
 STATUSES = {
     "draft": 200,
     "paused": 200,
@@ -322,22 +333,25 @@ async def test_type_and_assistant_are_changed_in_a_draft_only(
 @pytest.mark.parametrize(
     ("if_match", "status", "reason"),
     [
-        (None, 200, "nothing is taken for granted"),
-        ("*", 200, "any version will do"),
-        ('"1"', 200, "the current one"),
-        ('"7", "1"', 200, "one of them"),
-        ('"2"', 412, "another one"),
-        ('W/"1"', 412, "a weak one never matches"),
-        ("1", 412, "no ETag"),
-        ("", 412, "none at all"),
-        ('"01"', 412, "another text"),
+        ([], 200, "nothing is taken for granted"),
+        (["*"], 200, "any version will do"),
+        (['"1"'], 200, "the current one"),
+        (['"7", "1"'], 200, "one of them"),
+        (['"7"', '"1"'], 200, "one of them, in two lines"),
+        ([',, "1" ,'], 200, "places may be empty"),
+        (['"a,b", "1"'], 200, "a comma may be in a tag"),
+        (['""', '"1"'], 200, "a tag may be empty"),
+        (['"2"'], 412, "another one"),
+        (['W/"1"'], 412, "a weak one never matches"),
+        (['"*"'], 412, "this is a tag, not a star"),
+        (['"01"'], 412, "another text"),
     ],
 )
 async def test_an_update_happens_only_to_the_version_that_was_read(
-    client: Client, if_match: str | None, status: int, reason: str
+    client: Client, if_match: list[str], status: int, reason: str
 ) -> None:
     campaign = await create(client)
-    headers = {} if if_match is None else {"If-Match": if_match}
+    headers = [("If-Match", line) for line in if_match]
     answer = await client.patch(place(campaign), json={"name": "New"}, headers=headers)
     assert answer.status == status, reason
     if status == 412:
@@ -348,6 +362,51 @@ async def test_an_update_happens_only_to_the_version_that_was_read(
         assert await read(client, campaign) == campaign
 
 
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ("1", "no quotes"),
+        ("", "nothing"),
+        (",", "empty places only"),
+        ('*, "1"', "any, or one"),
+        ('"1', "half a tag"),
+        ('"1" x', "something more"),
+        ('w/"1"', "weak is written large"),
+    ],
+)
+async def test_a_precondition_that_is_none_is_not_passed_over(
+    client: Client, sent: str, reason: str
+) -> None:
+    campaign = await create(client)
+    for method, header in itertools.product(
+        ("PATCH", "PUT", "DELETE"), ("If-Match", "If-None-Match")
+    ):
+        answer = await client.request(method, place(campaign), json={}, headers={header: sent})
+        document = await answer.json()
+        assert answer.status == 400, reason
+        assert document["type"] == "urn:problem-type:campaigns:invalid-precondition"
+        assert document["detail"] == f'Send {header} as ETags in quotes, such as "3", or as *.'
+    assert await read(client, campaign) == campaign
+
+
+@pytest.mark.parametrize(
+    ("if_none_match", "status", "reason"),
+    [
+        ("*", 412, "only if there is none"),
+        ('"1"', 412, "only if it has changed"),
+        ('W/"1"', 412, "only if it has changed"),
+        ('"2"', 200, "it is another one"),
+    ],
+)
+async def test_an_update_does_not_happen_to_what_is_ruled_out(
+    client: Client, if_none_match: str, status: int, reason: str
+) -> None:
+    campaign = await create(client)
+    headers = {"If-None-Match": if_none_match}
+    answer = await client.put(place(campaign), json={"name": "New"}, headers=headers)
+    assert answer.status == status, reason
+
+
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE"])
 async def test_a_setting_demands_if_match(
     settings: Settings, api_key: str, aiohttp_client: Start, method: str
@@ -355,7 +414,8 @@ async def test_a_setting_demands_if_match(
     app = create_app(replace(settings, require_if_match=True))
     client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
     campaign = await create(client)
-    without = await client.request(method, place(campaign), json={"name": "New"})
+    said = {} if method == "DELETE" else {"name": "New"}
+    without = await client.request(method, place(campaign), json=said)
     assert without.status == 428
     document = await without.json()
     assert document["type"] == "urn:problem-type:campaigns:precondition-required"
@@ -363,16 +423,14 @@ async def test_a_setting_demands_if_match(
         "Send the ETag of the campaign that you have read in the header If-Match."
     )
     headers = {"If-Match": '"1"'}
-    given = await client.request(method, place(campaign), json={"name": "New"}, headers=headers)
+    given = await client.request(method, place(campaign), json=said, headers=headers)
     assert given.status == 200
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE"])
 async def test_a_query_that_would_not_be_heeded_is_refused(client: Client, method: str) -> None:
     campaign = await create(client)
-    answer = await client.request(
-        method, f"{place(campaign)}?validate_only=true", json={"name": "New"}
-    )
+    answer = await client.request(method, f"{place(campaign)}?validate_only=true", json={})
     assert answer.status == 422
     assert (await answer.json())["errors"] == [
         {"parameter": "validate_only", "detail": "Is not a parameter of this call."}
