@@ -73,7 +73,7 @@ def test_the_page_about_requests_tells_every_limit() -> None:
         f"more than {listings.LARGEST_PAGE_BYTES // 2**20} MiB, that is refused",
         f"counted to {listings.COUNTED:,}. If there are more, it stays {listings.COUNTED:,}",
         f"{parameters.SHORTEST_SEARCH} to {parameters.LONGEST_SEARCH} characters that the name has",
-        f"kept for {Settings().deleted_days:.0f} days (a setting)",
+        f"kept for {Settings().deleted_days:.0f} days (a setting, at least one day)",
     ):
         assert text in REQUESTS
 

@@ -12,8 +12,8 @@ from service import queries
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client, Start
-from tests.consumers import QUEUES, Consumer
+from tests.conftest import Client, Start, somebody_waits_for_a_lock
+from tests.consumers import QUEUES, Consumer, eventually
 from tests.test_updates import KEY, Campaign, create, place, read
 
 EDITORS = 50
@@ -121,19 +121,56 @@ async def test_without_if_match_all_changes_get_in_entry_by_entry(replicas: Repl
     assert after["fallback_values"] == {f"e{number}": number for number in range(EDITORS)}
 
 
-async def test_fifty_repetitions_of_one_update_are_one(replicas: Replicas) -> None:
-    campaign = await create(replicas[0])
-    answers = await asyncio.gather(
-        *(
-            client.patch(place(campaign), json={"name": "New"}, headers=KEY)
-            for client in replicas * (EDITORS // len(replicas))
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("PATCH", "", 200), ("PUT", "", 200), ("DELETE", "", 200), ("POST", "/duplicate", 201)],
+)
+async def test_fifty_repetitions_of_one_request_are_one(
+    replicas: Replicas, connection: Connection, method: str, path: str, status: int
+) -> None:
+    # Several times, as it takes one that looks before another has stored, and fails afterwards.
+    for _ in range(5):
+        campaign = await create(replicas[0])
+        said = {} if method == "DELETE" else {"name": "New"}
+        answers = await asyncio.gather(
+            *(
+                client.request(
+                    method, place(campaign) + path, json=said, headers=KEY | {"If-Match": '"1"'}
+                )
+                for client in replicas * (EDITORS // len(replicas))
+            )
         )
-    )
-    assert {answer.status for answer in answers} == {200}
-    assert len({await answer.read() for answer in answers}) == 1
-    replayed = [answer.headers.get("Idempotency-Replayed") for answer in answers]
-    assert Counter(replayed) == {None: 1, "true": EDITORS - 1}
-    assert (await read(replicas[0], campaign))["version"] == 2
+        assert {answer.status for answer in answers} == {status}
+        assert len({await answer.read() for answer in answers}) == 1
+        replayed = [answer.headers.get("Idempotency-Replayed") for answer in answers]
+        assert Counter(replayed) == {None: 1, "true": EDITORS - 1}
+    # Each time a create, and what was done once.
+    assert await connection.fetchval("SELECT count(*) FROM campaign_history") == 10
+
+
+async def test_an_attempt_that_is_done_elsewhere_while_it_looks_is_answered_as_that(
+    client: Client, connection: Connection
+) -> None:
+    campaign = await create(client)
+    async with connection.transaction():
+        # It finds no answer, and waits for the campaign.
+        await connection.execute("LOCK TABLE campaigns IN ACCESS EXCLUSIVE MODE")
+        late = asyncio.create_task(client.delete(place(campaign), headers=KEY))
+        await eventually(lambda: somebody_waits_for_a_lock(connection), 10, "a request that waits")
+        await connection.execute("UPDATE campaigns SET deleted_at = now()")
+        await connection.execute(
+            """
+            INSERT INTO idempotency_records
+            VALUES ($1, $2, $3, sha256('{}'), 200, '{}', '{"message":"elsewhere"}')
+            """,
+            campaign["organization_id"],
+            f"DELETE {place(campaign)}",
+            KEY["Idempotency-Key"],
+        )
+    answer = await late
+    assert answer.status == 200
+    assert await answer.json() == {"message": "elsewhere"}
+    assert answer.headers["Idempotency-Replayed"] == "true"
 
 
 async def test_of_fifty_deletions_one_is_told_and_the_others_find_nothing(
