@@ -28,6 +28,7 @@ _COLUMNS = {"created_at": "created_at", "updated_at": "updated_at", "name": "nam
 LISTINGS = {
     order: STATEMENTS["list_campaigns"].format(
         key=_COLUMNS[order.key],
+        begins="updated_at" if order.key == "updated_at" else "created_at",
         way="DESC" if order.descending else "ASC",
         beyond="<" if order.descending else ">",
     )

@@ -409,29 +409,42 @@ WHERE
 -- A page in the order of {key}, {way}, of those that lie {beyond} where another one ended; with sizes.
 SELECT
     id,
-    {key} AS place,
+    place,
     coalesce(octet_length(description), 0)
     + coalesce(octet_length(welcome_message_template), 0)
     + coalesce(octet_length(agenda_template), 0)
     + coalesce(octet_length(end_call_message_template), 0)
     + coalesce(octet_length(sms_message_template), 0)
     + octet_length(fallback_values::text) AS bytes
-FROM campaigns
-WHERE
+-- Joined last, as an index alone may tell what is passed by.
+FROM (
+    SELECT
+        id AS found_id,
+        {key} AS place
+    FROM campaigns
+    WHERE
+        organization_id = $1
+        AND deleted_at IS NULL
+        AND ($2::text IS NULL OR status = $2)
+        AND ($3::text IS NULL OR campaign_type = $3)
+        AND ($4::bigint IS NULL OR assistant_id = $4)
+        -- Nothing is updated before it is created, so an order by the update may begin there, too.
+        AND ($5::timestamptz IS NULL OR (created_at > $5 AND {begins} > $5))
+        AND ($6::timestamptz IS NULL OR created_at < $6)
+        AND ($7::text IS NULL OR name_key LIKE $7)
+        AND ($8::bigint IS NULL OR ({key}, id) {beyond} ($9, $8))
+    ORDER BY
+        {key} {way},
+        id {way}
+    LIMIT $10
+    OFFSET $11
+) found
+JOIN campaigns ON
     organization_id = $1
-    AND deleted_at IS NULL
-    AND ($2::text IS NULL OR status = $2)
-    AND ($3::text IS NULL OR campaign_type = $3)
-    AND ($4::bigint IS NULL OR assistant_id = $4)
-    AND ($5::timestamptz IS NULL OR created_at > $5)
-    AND ($6::timestamptz IS NULL OR created_at < $6)
-    AND ($7::text IS NULL OR name_key LIKE $7)
-    AND ($8::bigint IS NULL OR ({key}, id) {beyond} ($9, $8))
+    AND id = found_id
 ORDER BY
-    {key} {way},
-    id {way}
-LIMIT $10
-OFFSET $11;
+    place {way},
+    id {way};
 
 -- name: count_campaigns
 -- How many campaigns a list has in all, counted no further than a limit.
