@@ -19,6 +19,7 @@ from service import (
     handlers,
     health,
     limits,
+    lists,
     postgres,
     problems,
     pruning,
@@ -100,10 +101,11 @@ def _route(method: str, path: str, scope: str, handler: Handler) -> web.RouteDef
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
     settings, pool, wake_relay = app[SETTINGS], app[postgres.POOL], app[relay.RELAY].wake
     kept = answers.Answers(pool, settings.idempotency_kept)
-    # Lists, which may be slow, leave connections to all others.
-    lists = turns.Turns(settings.database_pool_size // 2, settings.database_timeout_seconds)
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        pool, app[assistants.ASSISTANTS], kept, wake_relay, lists
+        pool, app[assistants.ASSISTANTS], kept, wake_relay
+    )
+    app[lists.LISTS] = lists.Lists(
+        pool, turns.Turns(settings.database_pool_size // 2, settings.database_timeout_seconds)
     )
     app[edits.EDITS] = edits.Edits(
         pool,

@@ -1,9 +1,8 @@
 """Campaigns: how they are made and read."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from itertools import accumulate
 
 from aiohttp import web
 
@@ -14,11 +13,8 @@ from service.assistants import Assistants
 from service.drafts import Campaign, Draft
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
-from service.invalid import InvalidParameters
 from service.keys import Caller
-from service.listings import COUNTED, LARGEST_PAGE_BYTES, Entry, Listing, Page, Window
 from service.patches import Patch
-from service.turns import Turns
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
 _IDS_RESERVED_AT_ONCE = 50
@@ -39,13 +35,11 @@ class Campaigns:
         assistants: Assistants,
         answers: Answers,
         wake_relay: Callable[[], None],
-        lists: Turns,
     ) -> None:
         self._pool = pool
         self._assistants = assistants
         self._answers = answers
         self._wake_relay = wake_relay
-        self._lists = lists
         self._reserved_ids: deque[int] = deque()
 
     async def create_draft(
@@ -125,56 +119,7 @@ class Campaigns:
     async def read(self, caller: Caller, campaign_id: int) -> Campaign:
         """Raises: NotFound, postgres.Unavailable."""
         async with self._pool.acquire() as connection:
-            campaign = await queries.find_campaign(connection, caller.organization_id, campaign_id)
-        if campaign is None:
-            raise NotFound("Your organization has no campaign of this id.")
-        return campaign
-
-    async def page(self, caller: Caller, listing: Listing) -> Page:
-        """A part of the campaigns; how many there are in all is not counted beyond `COUNTED`.
-
-        Raises:
-            invalid.InvalidParameters: that part would be too large.
-            turns.Overloaded: others are listing.
-            postgres.Unavailable
-        """
-        organization_id, limit = caller.organization_id, listing.window.limit
-        async with self._lists.turn(), self._pool.acquire() as connection:
-            entries = await queries.list_campaigns(connection, organization_id, listing)
-            wanted = entries[:limit]
-            _check_size(wanted)
-            ids = [entry.id for entry in wanted]
-            found = await queries.read_campaigns(connection, organization_id, ids)
-            counted = await queries.count_campaigns(
-                connection, organization_id, listing.filters, COUNTED + 1
-            )
-        # One that was deleted since is missing.
-        campaigns = {campaign.id: campaign for campaign in found}
-        has_next = len(entries) > limit
-        return Page(
-            items=[campaigns[entry.id] for entry in wanted if entry.id in campaigns],
-            window=listing.window,
-            total=min(counted, COUNTED),
-            total_is_exact=counted <= COUNTED,
-            has_next=has_next,
-            next_cursor=str(listing.cursor_at(wanted[-1])) if has_next else None,
-        )
-
-    async def history(self, caller: Caller, campaign_id: int, window: Window) -> Page:
-        """A part of what was done to a campaign, also after it was deleted.
-
-        Raises:
-            NotFound, postgres.Unavailable
-        """
-        whose = (caller.organization_id, campaign_id)
-        async with self._pool.acquire() as connection:
-            found = await queries.list_history(connection, *whose, window)
-            total = await queries.count_history(connection, *whose)
-        if not total:
-            # A replica of an earlier release writes none.
-            await self.read(caller, campaign_id)
-        limit = window.limit
-        return Page(items=found[:limit], window=window, total=total, has_next=len(found) > limit)
+            return await find(connection, caller.organization_id, campaign_id)
 
     async def _next_id(self, connection: postgres.Connection) -> int:
         if not self._reserved_ids:
@@ -183,17 +128,12 @@ class Campaigns:
         return self._reserved_ids.popleft()
 
 
-def _check_size(entries: Sequence[Entry]) -> None:
-    """Refuse a page that would take too much memory, here and on its way.
-
-    Raises:
-        InvalidParameters: saying how many campaigns would be right.
-    """
-    sizes = accumulate(entry.bytes for entry in entries)
-    fitting = sum(size <= LARGEST_PAGE_BYTES for size in sizes)
-    if fitting < len(entries):
-        detail = f"These campaigns are too large for one page: ask for {max(fitting, 1)} at most."
-        raise InvalidParameters([{"parameter": "limit", "detail": detail}])
+async def find(connection: postgres.Connection, organization_id: int, campaign_id: int) -> Campaign:
+    """Raises: NotFound."""
+    campaign = await queries.find_campaign(connection, organization_id, campaign_id)
+    if campaign is None:
+        raise NotFound("Your organization has no campaign of this id.")
+    return campaign
 
 
 def _first_version(campaign: Campaign, draft: Draft, caller: Caller, trace: Trace) -> Version:

@@ -10,6 +10,7 @@ from service.campaigns import CAMPAIGNS
 from service.edits import EDITS, Edit
 from service.limits import LIMITS
 from service.listings import Page
+from service.lists import LISTS
 from service.patches import Patch
 
 
@@ -56,12 +57,12 @@ async def read_campaign(request: web.Request) -> web.Response:
 
 async def list_campaigns(request: web.Request) -> web.Response:
     listing = parameters.load_listing(request.query)
-    return _page(request, await request.app[CAMPAIGNS].page(request[CALLER], listing))
+    return _page(request, await request.app[LISTS].page(request[CALLER], listing))
 
 
 async def list_history(request: web.Request) -> web.Response:
     window = parameters.load_window(request.query)
-    page = await request.app[CAMPAIGNS].history(request[CALLER], _id(request), window)
+    page = await request.app[LISTS].history(request[CALLER], _id(request), window)
     return _page(request, page)
 
 

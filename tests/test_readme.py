@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from service import broker
 from tests.conftest import Client
 from tests.consumers import Consumer
 from tests.processes import ROOT
@@ -47,6 +48,12 @@ async def test_the_problem_in_the_readme_is_real(client: Client) -> None:
     }
     response = await client.post("/api/v1/campaigns", json=wrong)
     assert steady(await response.json()) == steady(PROBLEM)
+
+
+def test_the_readme_names_every_event_and_every_queue() -> None:
+    assert [
+        name for name in (*broker.EVENT_TYPES, *broker.QUEUES) if f"`{name}`" not in README
+    ] == []
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
