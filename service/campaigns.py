@@ -11,6 +11,7 @@ from service.access import Trace
 from service.answers import Answers
 from service.assistants import Assistants
 from service.drafts import Campaign, Draft
+from service.fields import LONGEST_NAME
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
 from service.keys import Caller
@@ -81,7 +82,7 @@ class Campaigns:
 
         async def duplicate() -> Answer:
             campaign = await self.read(caller, campaign_id)
-            name = campaign.name[: schemas.LONGEST_NAME - len(_COPY)] + _COPY
+            name = campaign.name[: LONGEST_NAME - len(_COPY)] + _COPY
             draft = schemas.load_draft(patch.applied_to(campaign.stated() | {"name": name}))
             return await self.create_draft(caller, draft, trace, attempt)
 

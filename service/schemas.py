@@ -1,7 +1,5 @@
 """Shapes of requests: what is accepted, and every problem of what is not."""
 
-import re
-import unicodedata
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, get_args
@@ -10,99 +8,31 @@ from marshmallow import (
     EXCLUDE,
     Schema,
     ValidationError,
-    fields,
     post_load,
     pre_load,
     validate,
     validates_schema,
 )
+from marshmallow.fields import Nested
 
-from service import drafts, phrases, previews, templates, tokens
+from service import drafts, previews
+from service.fields import (
+    LARGEST_ID,
+    LONGEST_DELAY,
+    LONGEST_DESCRIPTION,
+    MESSAGES,
+    MOST_ATTEMPTS,
+    elsewhere,
+    integer,
+    storable,
+    template,
+    text,
+    trimmed,
+    values,
+    visible,
+)
 from service.invalid import InvalidBody, body_errors
 from service.patches import Patch
-
-# Characters, entries, attempts and minutes. A limit that came later would break callers, so each
-# field has had one from the first version on; `docs/requests.md` lists them.
-LONGEST_NAME = 200
-LONGEST_DESCRIPTION = 2_000
-MOST_VALUES = 100
-MOST_ATTEMPTS = 100
-LONGEST_DELAY = 30 * 24 * 60
-_LARGEST_ID = 2**63 - 1
-
-_MESSAGES: dict[str, Any] = {"required": "Is required.", "null": "Must not be null."}
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-
-
-def _storable(text: str) -> None:
-    """Refuse what PostgreSQL or JSON cannot carry: NUL, and halves of surrogate pairs."""
-    if match := _UNSTORABLE.search(text):
-        raise ValidationError(
-            f"Must not contain U+{ord(match[0]):04X}, which is not allowed in text."
-        )
-
-
-def _visible(text: str) -> None:
-    """Refuse a name of which nothing would be seen; format characters have no width either."""
-    if len(text) > LONGEST_NAME or all(unicodedata.category(c)[0] in "ZC" for c in text):
-        raise ValidationError(f"Must have 1 to {LONGEST_NAME} characters, not all of them blank.")
-
-
-def _template(source: str) -> None:
-    try:
-        templates.parse(source)
-    except templates.TemplateError as error:
-        raise ValidationError(list(error.faults)) from error
-
-
-def _variable(name: str) -> None:
-    if not phrases.is_name(name):
-        raise ValidationError(
-            "Must be named like a variable: letters, digits and underscores, not starting with a "
-            f"digit, at most {tokens.LONGEST_NAME}, and not a word of the template language."
-        )
-
-
-def _sayable(value: object) -> None:
-    if reason := templates.refusal(value):
-        raise ValidationError(reason)
-    if isinstance(value, str):
-        _storable(value)
-
-
-def _not_too_many(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) > MOST_VALUES:
-        raise ValidationError(f"Must have at most {MOST_VALUES} entries.")
-    return value
-
-
-def _trimmed(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
-
-
-def _text(*checks: Callable[[str], Any], **options: Any) -> fields.String:
-    messages = _MESSAGES | {"invalid": "Must be a string."}
-    return fields.String(validate=checks, error_messages=messages, **options)
-
-
-def _integer(minimum: int, maximum: int, *, required: bool = False) -> fields.Integer:
-    wanted = f"Must be an integer from {minimum} to {maximum}."
-    return fields.Integer(
-        strict=True,
-        required=required,
-        validate=validate.Range(minimum, maximum, error=wanted),
-        error_messages=_MESSAGES | {"invalid": wanted, "too_large": wanted},
-    )
-
-
-def _values(*, allow_none: bool) -> fields.Dict:
-    """Values of variables, by name; None is one that is missing."""
-    return fields.Dict(
-        keys=_text(_variable),
-        values=fields.Raw(validate=_sayable, allow_none=allow_none, error_messages=_MESSAGES),
-        pre_load=_not_too_many,
-        error_messages=_MESSAGES | {"invalid": "Must be an object."},
-    )
 
 
 class _BodySchema(Schema):
@@ -136,16 +66,6 @@ def _differ(one: object, other: object) -> bool:
     return isinstance(one, (dict, list)) or isinstance(other, (dict, list)) or one != other
 
 
-def _elsewhere(allowed: object, reason: str) -> fields.Raw:
-    """What the official SDK sends and another service decides: only as it is, or not at all."""
-
-    def check(value: object) -> None:
-        if type(value) is not type(allowed) or value != allowed:
-            raise ValidationError(reason)
-
-    return fields.Raw(validate=check)
-
-
 _PACE = "Must be {0} or left out: how fast calls are made is decided where campaigns are started."
 _VOICEMAIL = "Must be {0} or left out: what is left on a voicemail is decided by the assistant."
 
@@ -155,14 +75,14 @@ class _SettingsSchema(_BodySchema):
 
     shape = dict
 
-    max_concurrent_calls = _elsewhere(5, _PACE.format(5))
-    calls_per_minute = _elsewhere(10, _PACE.format(10))
-    max_attempts = _integer(1, MOST_ATTEMPTS)
-    retry_delay_minutes = _integer(0, LONGEST_DELAY)
-    leave_voicemail = _elsewhere(False, _VOICEMAIL.format("false"))
-    voicemail_message = _elsewhere(None, _VOICEMAIL.format("null"))
-    welcome_template = _text(_template)
-    agenda_template = _text(_template)
+    max_concurrent_calls = elsewhere(5, _PACE.format(5))
+    calls_per_minute = elsewhere(10, _PACE.format(10))
+    max_attempts = integer(1, MOST_ATTEMPTS)
+    retry_delay_minutes = integer(0, LONGEST_DELAY)
+    leave_voicemail = elsewhere(False, _VOICEMAIL.format("false"))
+    voicemail_message = elsewhere(None, _VOICEMAIL.format("null"))
+    welcome_template = text(template)
+    agenda_template = text(template)
 
 
 class _CampaignSchema(_BodySchema):
@@ -171,35 +91,35 @@ class _CampaignSchema(_BodySchema):
     shape: Callable[..., Any] = drafts.Draft
     read_only = drafts.READ_ONLY
 
-    name = _text(_visible, _storable, pre_load=_trimmed, required=True)
-    description = _text(
+    name = text(visible, storable, pre_load=trimmed, required=True)
+    description = text(
         validate.Length(max=LONGEST_DESCRIPTION, error="Must have at most {max} characters."),
-        _storable,
+        storable,
     )
-    campaign_type = _text(
+    campaign_type = text(
         validate.OneOf(get_args(drafts.CampaignType), error="Must be one of: {choices}."),
         required=True,
     )
-    assistant_id = _integer(1, _LARGEST_ID, required=True)
-    welcome_message_template = _text(_template)
-    agenda_template = _text(_template)
-    end_call_message_template = _text(_template)
-    sms_message_template = _text(_template)
-    fallback_values = _values(allow_none=False)
-    max_attempts = _integer(1, MOST_ATTEMPTS)
-    retry_delay_minutes = _integer(0, LONGEST_DELAY)
-    settings = fields.Nested(_SettingsSchema)
-    contacts = _elsewhere(
+    assistant_id = integer(1, LARGEST_ID, required=True)
+    welcome_message_template = text(template)
+    agenda_template = text(template)
+    end_call_message_template = text(template)
+    sms_message_template = text(template)
+    fallback_values = values(allow_none=False)
+    max_attempts = integer(1, MOST_ATTEMPTS)
+    retry_delay_minutes = integer(0, LONGEST_DELAY)
+    settings = Nested(_SettingsSchema)
+    contacts = elsewhere(
         [],
         "Must be empty or left out: contacts are imported once the campaign is there, "
         "with POST /api/v1/campaigns/{id}/import-data.",
     )
-    schedule = _elsewhere(
+    schedule = elsewhere(
         None,
         "Must be left out: a schedule is saved once the campaign is there, "
         "with POST /api/v1/campaigns/{id}/schedule.",
     )
-    phone_number_id = _elsewhere(
+    phone_number_id = elsewhere(
         None, "Must be left out: the number to call from is assigned to the assistant."
     )
 
@@ -232,13 +152,13 @@ class _PatchSchema(_CampaignSchema):
     shape = dict
 
     # Null would speak of all of them at once.
-    settings = fields.Nested(_SettingsSchema, required=True, error_messages=_MESSAGES)
+    settings = Nested(_SettingsSchema, required=True, error_messages=MESSAGES)
 
 
 class _EntriesPatchSchema(_PatchSchema):
     """Of the fallback values, too."""
 
-    fallback_values = _values(allow_none=True)
+    fallback_values = values(allow_none=True)
 
 
 class _NothingSchema(_BodySchema):
@@ -252,9 +172,9 @@ class _PreviewSchema(_BodySchema):
 
     shape = previews.Sample
 
-    template = _text(_template, required=True)
-    variables = _values(allow_none=True)
-    fallback_values = _values(allow_none=False)
+    template = text(template, required=True)
+    variables = values(allow_none=True)
+    fallback_values = values(allow_none=False)
 
 
 _CAMPAIGN = _CampaignSchema()

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from service import bodies, listings, parameters, phrases, problems, schemas, templates, tokens
+from service import bodies, fields, listings, parameters, phrases, problems, templates, tokens
 from service.settings import Settings
 from tests.conftest import Client
 from tests.processes import ROOT
@@ -58,14 +58,14 @@ def test_the_page_about_requests_tells_every_limit() -> None:
         f"at most {bodies.LARGEST:,} bytes, sent within {Settings().http_body_timeout_seconds:g} s",
         f"did not arrive within {Settings().http_header_timeout_seconds:g} seconds (a setting)",
         f"have more than {Settings().http_header_bytes:,} bytes (a setting)",
-        f"1 to {schemas.LONGEST_NAME} characters",
-        f"| {schemas.LONGEST_DESCRIPTION:,} characters |",
+        f"1 to {fields.LONGEST_NAME} characters",
+        f"| {fields.LONGEST_DESCRIPTION:,} characters |",
         f"1 to {2**63 - 1:,} |",
-        f"{schemas.MOST_VALUES} values by the names of variables;",
+        f"{fields.MOST_VALUES} values by the names of variables;",
         f"strings of {templates.LONGEST_VALUE:,} characters, booleans,",
         f"numbers up to {templates.LARGEST_NUMBER:,} |",
-        f"1 to {schemas.MOST_ATTEMPTS} |",
-        f"0 to {schemas.LONGEST_DELAY:,} (30 days)",
+        f"1 to {fields.MOST_ATTEMPTS} |",
+        f"0 to {fields.LONGEST_DELAY:,} (30 days)",
         f"leave out (at most {listings.COUNTED:,})",
         f"to list | 0, {listings.USUAL_PAGE} |",
         f"in pages, from 1 | 1, {listings.USUAL_PAGE} |",
