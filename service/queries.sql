@@ -221,7 +221,6 @@ WITH last AS (
         organization_id = $1
         AND id = $9
         AND version = $10 - 1
-        AND deleted_at IS NULL
     FOR NO KEY UPDATE
 ),
 

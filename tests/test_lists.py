@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from service import drafts
+from service import drafts, queries
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import Client, waiting_for_locks
@@ -207,6 +207,25 @@ async def test_a_cursor_reads_what_was_there_also_when_others_come_and_go(
     await client.delete(f"{PATH}/12")
     cursor = page["pagination"]["next_cursor"]
     assert await ids(client, f"limit=5&cursor={cursor}") == [7, 6, 5, 4, 3]
+
+
+async def test_a_campaign_that_is_deleted_while_it_is_listed_is_missing(
+    client: Client,
+    connection: Connection,
+    organization: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await insert(connection, organization, 6)
+    read = queries.read_campaigns
+
+    async def delete_and_read(reading: Connection, *arguments: Any) -> list[drafts.Campaign]:
+        await connection.execute("UPDATE campaigns SET deleted_at = now() WHERE id = 3")
+        return await read(reading, *arguments)
+
+    monkeypatch.setattr(queries, "read_campaigns", delete_and_read)
+    page = await get(client, "limit=5")
+    assert [item["id"] for item in page["items"]] == [6, 5, 4, 2]
+    assert page["pagination"]["has_next"] is True
 
 
 async def test_a_page_beyond_a_cursor_does_not_know_how_far_it_is(

@@ -148,6 +148,19 @@ async def test_fifty_repetitions_of_one_request_are_one(
     assert await connection.fetchval("SELECT count(*) FROM campaign_history") == 10
 
 
+async def answer_elsewhere(connection: Connection, campaign: Campaign) -> None:
+    """As another replica would, to a request to delete the campaign."""
+    await connection.execute(
+        """
+        INSERT INTO idempotency_records
+        VALUES ($1, $2, $3, sha256('{}'), 200, '{}', '{"message":"elsewhere"}')
+        """,
+        campaign["organization_id"],
+        f"DELETE {place(campaign)}",
+        KEY["Idempotency-Key"],
+    )
+
+
 async def test_an_attempt_that_is_done_elsewhere_while_it_looks_is_answered_as_that(
     client: Client, connection: Connection
 ) -> None:
@@ -158,19 +171,25 @@ async def test_an_attempt_that_is_done_elsewhere_while_it_looks_is_answered_as_t
         late = asyncio.create_task(client.delete(place(campaign), headers=KEY))
         await eventually(lambda: somebody_waits_for_a_lock(connection), 10, "a request that waits")
         await connection.execute("UPDATE campaigns SET deleted_at = now()")
-        await connection.execute(
-            """
-            INSERT INTO idempotency_records
-            VALUES ($1, $2, $3, sha256('{}'), 200, '{}', '{"message":"elsewhere"}')
-            """,
-            campaign["organization_id"],
-            f"DELETE {place(campaign)}",
-            KEY["Idempotency-Key"],
-        )
+        await answer_elsewhere(connection, campaign)
     answer = await late
     assert answer.status == 200
     assert await answer.json() == {"message": "elsewhere"}
     assert answer.headers["Idempotency-Replayed"] == "true"
+
+
+async def test_a_change_whose_key_is_used_up_meanwhile_is_not_made(
+    client: Client, connection: Connection
+) -> None:
+    campaign = await create(client)
+    async with connection.transaction():
+        # It has found no answer, and waits to change the version that it has read.
+        await connection.execute("SELECT FROM campaigns FOR UPDATE")
+        late = asyncio.create_task(client.delete(place(campaign), headers=KEY))
+        await eventually(lambda: somebody_waits_for_a_lock(connection), 10, "a request that waits")
+        await answer_elsewhere(connection, campaign)
+    assert await (await late).json() == {"message": "elsewhere"}
+    assert (await client.get(place(campaign))).status == 200
 
 
 async def test_of_fifty_deletions_one_is_told_and_the_others_find_nothing(
