@@ -180,8 +180,7 @@ BEGIN
     NEW.deleted_at := now();
     RETURN NEW;
 END $$;
-DROP TRIGGER IF EXISTS campaigns_deletion ON campaigns;
-CREATE TRIGGER campaigns_deletion
+CREATE OR REPLACE TRIGGER campaigns_deletion
 BEFORE UPDATE OF deleted_at ON campaigns
 FOR EACH ROW WHEN (OLD.deleted_at IS DISTINCT FROM NEW.deleted_at)
 EXECUTE FUNCTION stamp_deletion();

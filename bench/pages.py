@@ -72,6 +72,8 @@ PAGES: dict[str, dict[str, str]] = {
     "a rare word": {"q": "zebra"},
     "a frequent word": {"q": "reminder"},
     "a frequent word of old": {"q": "pilot"},
+    "the same, completed": {"q": "pilot", "status": "completed"},
+    "three words, by name": {"q": "winter visit reminder", "sort": "name"},
 }
 
 

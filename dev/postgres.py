@@ -111,7 +111,7 @@ class Postgres:
             self._do(
                 [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", _OWNER]
                 + ["--auth=scram-sha-256", f"--pwfile={password.name}"]
-                + ["--encoding=UTF8", "--locale=C", "--no-instructions"]
+                + ["--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
             )
         self._execute(unfinished, f"CREATE DATABASE {_DATABASE};")
         for role in LOGINS:

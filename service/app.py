@@ -25,7 +25,6 @@ from service import (
     pruning,
     relay,
     slots,
-    turns,
 )
 from service.background import BACKGROUND, Background
 from service.settings import SETTINGS, Settings
@@ -105,7 +104,7 @@ async def _use_cases(app: web.Application) -> AsyncIterator[None]:
         pool, app[assistants.ASSISTANTS], kept, wake_relay
     )
     app[lists.LISTS] = lists.Lists(
-        pool, turns.Turns(settings.database_pool_size // 2, settings.database_timeout_seconds)
+        pool, settings.database_pool_size, settings.database_timeout_seconds
     )
     app[edits.EDITS] = edits.Edits(
         pool,

@@ -131,10 +131,10 @@ class Campaigns:
 
 async def find(connection: postgres.Connection, organization_id: int, campaign_id: int) -> Campaign:
     """Raises: NotFound."""
-    campaign = await queries.find_campaign(connection, organization_id, campaign_id)
-    if campaign is None:
+    found = await queries.read_campaigns(connection, organization_id, [campaign_id])
+    if not found:
         raise NotFound("Your organization has no campaign of this id.")
-    return campaign
+    return found[0]
 
 
 def _first_version(campaign: Campaign, draft: Draft, caller: Caller, trace: Trace) -> Version:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -18,7 +17,7 @@ from service.idempotency import Answer, Attempt
 from service.keys import Caller
 from service.patches import Patch
 from service.preconditions import Precondition
-from service.turns import Overloaded, Turns
+from service.turns import Overloaded, TurnsOfEach
 
 _EDITABLE = ("draft", "paused")
 _FIXED_AFTER_DRAFT = ("campaign_type", "assistant_id")
@@ -62,7 +61,7 @@ class Edits:
         self._answers = answers
         self._wake_relay = wake_relay
         self._most_seconds = most_seconds
-        self._turns: WeakValueDictionary[tuple[int, int], Turns] = WeakValueDictionary()
+        self._turns: TurnsOfEach[tuple[int, int]] = TurnsOfEach(1, most_seconds)
 
     async def update(self, edit: Edit, patch: Patch) -> Answer:
         """Store what a campaign says with a patch, unless it says that already.
@@ -148,15 +147,8 @@ class Edits:
                     return answer
             raise Overloaded("Too many others change this campaign.")
 
-        async with self._turns_at(edit).turn():
+        async with self._turns.turn((edit.caller.organization_id, edit.campaign_id)):
             return await self._answers.or_earlier(edit.caller, edit.attempt, take_steps)
-
-    def _turns_at(self, edit: Edit) -> Turns:
-        which = (edit.caller.organization_id, edit.campaign_id)
-        turns = self._turns.get(which)
-        if turns is None:
-            turns = self._turns[which] = Turns(1, self._most_seconds)
-        return turns
 
     async def _store(self, version: Version, attempt: Attempt | None) -> bool:
         async with self._pool.acquire() as connection:

@@ -1,5 +1,7 @@
 """HTTP handlers of campaigns: load, call, respond."""
 
+from collections.abc import Awaitable, Callable
+
 import orjson
 from aiohttp import web
 
@@ -8,6 +10,7 @@ from service.access import TRACE
 from service.auth import CALLER
 from service.campaigns import CAMPAIGNS
 from service.edits import EDITS, Edit
+from service.idempotency import Answer
 from service.limits import LIMITS
 from service.listings import Page
 from service.lists import LISTS
@@ -21,23 +24,25 @@ async def create_campaign(request: web.Request) -> web.Response:
     if validate_only:
         answer = await request.app[CAMPAIGNS].rehearse(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
-    with request.app[LIMITS].creating(request) as take_back:
-        created = await request.app[CAMPAIGNS].create_draft(
-            request[CALLER], draft, request[TRACE], attempt
-        )
-        if created.replayed:
-            take_back()
-    return created.response()
+    use_case = request.app[CAMPAIGNS].create_draft
+    return await _created(
+        request, lambda: use_case(request[CALLER], draft, request[TRACE], attempt)
+    )
 
 
 async def duplicate_campaign(request: web.Request) -> web.Response:
     parameters.load_none(request.query)
     patch = schemas.load_merge_patch(await bodies.read(request, otherwise={}))
     attempt = idempotency.attempt(request, patch.said)
+    use_case, campaign_id = request.app[CAMPAIGNS].duplicate, _id(request)
+    return await _created(
+        request, lambda: use_case(request[CALLER], campaign_id, patch, request[TRACE], attempt)
+    )
+
+
+async def _created(request: web.Request, create: Callable[[], Awaitable[Answer]]) -> web.Response:
     with request.app[LIMITS].creating(request) as take_back:
-        created = await request.app[CAMPAIGNS].duplicate(
-            request[CALLER], _id(request), patch, request[TRACE], attempt
-        )
+        created = await create()
         if created.replayed:
             take_back()
     return created.response()

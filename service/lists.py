@@ -1,6 +1,8 @@
 """Lists: parts of what there is, which may be much."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import accumulate
 
 from aiohttp import web
@@ -9,15 +11,22 @@ from service import campaigns, postgres, queries
 from service.invalid import InvalidParameters
 from service.keys import Caller
 from service.listings import COUNTED, LARGEST_PAGE_BYTES, Entry, Listing, Page, Window
-from service.turns import Turns
+from service.turns import Turns, TurnsOfEach
 
 
 class Lists:
-    """The use cases that list; so many at a time that others need not wait for connections."""
+    """The use cases that list, which may be slow.
 
-    def __init__(self, pool: postgres.Pool, turns: Turns) -> None:
+    All together they take half of the connections, and each organization half of these, so that
+    neither other requests nor the lists of others wait for them.
+    """
+
+    def __init__(self, pool: postgres.Pool, connections: int, most_seconds: float) -> None:
         self._pool = pool
-        self._turns = turns
+        self._turns = Turns(math.ceil(connections / 2), most_seconds)
+        self._turns_of_each: TurnsOfEach[int] = TurnsOfEach(
+            math.ceil(connections / 4), most_seconds
+        )
 
     async def page(self, caller: Caller, listing: Listing) -> Page:
         """A part of the campaigns; how many there are in all is not counted beyond `COUNTED`.
@@ -28,10 +37,10 @@ class Lists:
             postgres.Unavailable
         """
         organization_id, limit = caller.organization_id, listing.window.limit
-        async with self._turns.turn(), self._pool.acquire() as connection:
+        async with self._lent(organization_id) as connection:
             entries = await queries.list_campaigns(connection, organization_id, listing)
             wanted = entries[:limit]
-            _check_size(wanted)
+            _check_size(wanted, by_page=listing.window.by_page)
             ids = [entry.id for entry in wanted]
             found = await queries.read_campaigns(connection, organization_id, ids)
             counted = await queries.count_campaigns(
@@ -53,10 +62,10 @@ class Lists:
         """A part of what was done to a campaign, also after it was deleted.
 
         Raises:
-            NotFound, postgres.Unavailable
+            campaigns.NotFound, turns.Overloaded, postgres.Unavailable
         """
         whose = (caller.organization_id, campaign_id)
-        async with self._pool.acquire() as connection:
+        async with self._lent(caller.organization_id) as connection:
             found = await queries.list_history(connection, *whose, window)
             total = await queries.count_history(connection, *whose)
             if not total:
@@ -65,8 +74,17 @@ class Lists:
         limit = window.limit
         return Page(items=found[:limit], window=window, total=total, has_next=len(found) > limit)
 
+    @asynccontextmanager
+    async def _lent(self, organization_id: int) -> AsyncIterator[postgres.Connection]:
+        async with (
+            self._turns_of_each.turn(organization_id),
+            self._turns.turn(),
+            self._pool.acquire() as connection,
+        ):
+            yield connection
 
-def _check_size(entries: Sequence[Entry]) -> None:
+
+def _check_size(entries: Sequence[Entry], *, by_page: bool) -> None:
     """Refuse a page that would take too much memory, here and on its way.
 
     Raises:
@@ -76,7 +94,8 @@ def _check_size(entries: Sequence[Entry]) -> None:
     fitting = sum(size <= LARGEST_PAGE_BYTES for size in sizes)
     if fitting < len(entries):
         detail = f"These campaigns are too large for one page: ask for {max(fitting, 1)} at most."
-        raise InvalidParameters([{"parameter": "limit", "detail": detail}])
+        parameter = "per_page" if by_page else "limit"
+        raise InvalidParameters([{"parameter": parameter, "detail": detail}])
 
 
 LISTS: web.AppKey[Lists] = web.AppKey("LISTS")

@@ -24,13 +24,15 @@ from service.listings import (
     moment,
 )
 
-# Characters. An index finds names by three of them.
+# Characters. An index finds names by three letters or digits in a row.
 SHORTEST_SEARCH = 3
 LONGEST_SEARCH = 200
 
-_NUMBER = re.compile("[0-9]{1,19}")
+# More digits than there are in a number that Python reads.
+_NUMBER = re.compile("[0-9]{1,4000}")
 # What PostgreSQL cannot store, and what stands for bytes that are no UTF-8.
 _NO_TEXT = re.compile("[\0\ufffd\ud800-\udfff]")
+_SEARCHED = re.compile(rf"[^\W_]{{{SHORTEST_SEARCH}}}")
 _FURTHEST = 10**9
 
 # Each pair says where a list begins, or how much of it is wanted, in two ways.
@@ -75,9 +77,10 @@ class _Time(fields.Field[datetime]):
 class _Search(fields.Field[str]):
     def _deserialize(self, value: str, *_: Any, **__: Any) -> str:
         text = value.strip()
-        if not SHORTEST_SEARCH <= len(text) <= LONGEST_SEARCH or _NO_TEXT.search(text):
+        if len(text) > LONGEST_SEARCH or _NO_TEXT.search(text) or not _SEARCHED.search(text):
             raise ValidationError(
-                f"Must have {SHORTEST_SEARCH} to {LONGEST_SEARCH} characters of a name."
+                f"Must have up to {LONGEST_SEARCH} characters of a name, "
+                f"{SHORTEST_SEARCH} letters or digits in a row among them."
             )
         return text
 

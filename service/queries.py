@@ -193,23 +193,16 @@ def _record(attempt: idempotency.Attempt | None, answer: idempotency.Answer) -> 
     )
 
 
-async def find_campaign(
-    connection: Connection, organization_id: int, campaign_id: int
-) -> drafts.Campaign | None:
-    row = await connection.fetchrow(STATEMENTS["find_campaign"], organization_id, campaign_id)
-    return None if row is None else _campaign(dict(row))
-
-
-def _campaign(row: dict[str, Any]) -> drafts.Campaign:
-    texts = ("fallback_values", "variable_mappings", "available_variables")
-    return drafts.Campaign(**row | {name: orjson.loads(row[name]) for name in texts})
-
-
 async def read_campaigns(
     connection: Connection, organization_id: int, campaign_ids: Sequence[int]
 ) -> list[drafts.Campaign]:
     rows = await connection.fetch(STATEMENTS["read_campaigns"], organization_id, campaign_ids)
     return [_campaign(dict(row)) for row in rows]
+
+
+def _campaign(row: dict[str, Any]) -> drafts.Campaign:
+    texts = ("fallback_values", "variable_mappings", "available_variables")
+    return drafts.Campaign(**row | {name: orjson.loads(row[name]) for name in texts})
 
 
 async def list_campaigns(

@@ -342,39 +342,8 @@ SET
     created_at = excluded.created_at
 WHERE r.created_at < now() - $8::interval;
 
--- name: find_campaign
--- A campaign of this organization; those of others are not even looked at.
-SELECT
-    id,
-    name,
-    description,
-    campaign_type,
-    status,
-    assistant_id,
-    welcome_message_template,
-    agenda_template,
-    end_call_message_template,
-    sms_message_template,
-    fallback_values,
-    variable_mappings,
-    available_variables,
-    max_attempts,
-    retry_delay_minutes,
-    total_contacts,
-    completed_contacts,
-    failed_contacts,
-    created_at,
-    updated_at,
-    organization_id,
-    version
-FROM campaigns
-WHERE
-    organization_id = $1
-    AND id = $2
-    AND deleted_at IS NULL;
-
 -- name: read_campaigns
--- The campaigns of a page, in any order.
+-- Campaigns of this organization, in any order; those of others are not even looked at.
 SELECT
     id,
     name,

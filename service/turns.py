@@ -2,7 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
+
+K = TypeVar("K")
 
 
 class Overloaded(Exception):
@@ -32,3 +36,23 @@ class Turns:
             yield
         finally:
             self._places.release()
+
+
+class TurnsOfEach(Generic[K]):
+    """A queue of its own for each of many; one that nobody waits in is forgotten."""
+
+    def __init__(self, number: int, most_seconds: float) -> None:
+        self._number = number
+        self._most_seconds = most_seconds
+        self._queues: WeakValueDictionary[K, Turns] = WeakValueDictionary()
+
+    def turn(self, whose: K) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn in this queue and take it.
+
+        Raises:
+            Overloaded: it did not come in time.
+        """
+        queue = self._queues.get(whose)
+        if queue is None:
+            queue = self._queues[whose] = Turns(self._number, self._most_seconds)
+        return queue.turn()

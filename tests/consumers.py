@@ -25,9 +25,10 @@ class Consumer:
         self.messages: dict[str, list[AbstractIncomingMessage]] = {name: [] for name in QUEUES}
 
     async def take(self, queue: str, message: AbstractIncomingMessage) -> None:
-        await message.ack()
+        # First of all, as another may come while this one is acknowledged.
         if json.loads(message.body)["data"]["campaign"]["organization_id"] == self._organization:
             self.messages[queue].append(message)
+        await message.ack()
 
     async def events(self, count: int, seconds: float = 20) -> dict[str, list[dict[str, Any]]]:
         """The events of each queue, once `count` different ones have come to each."""

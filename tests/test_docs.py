@@ -72,7 +72,8 @@ def test_the_page_about_requests_tells_every_limit() -> None:
         f"at most {listings.LARGEST_PAGE:,} campaigns; who asks for more gets",
         f"more than {listings.LARGEST_PAGE_BYTES // 2**20} MiB, that is refused",
         f"counted to {listings.COUNTED:,}. If there are more, it stays {listings.COUNTED:,}",
-        f"{parameters.SHORTEST_SEARCH} to {parameters.LONGEST_SEARCH} characters that the name has",
+        f"up to {parameters.LONGEST_SEARCH} characters that the name has in it, whatever their",
+        f"case, {parameters.SHORTEST_SEARCH} letters or digits in a row among them",
         f"kept for {Settings().deleted_days:.0f} days (a setting, at least one day)",
     ):
         assert text in REQUESTS

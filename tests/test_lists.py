@@ -3,17 +3,19 @@
 import asyncio
 import base64
 import json
+import math
 import re
 from datetime import datetime
 from typing import Any
 
+import aiohttp
 import pytest
 from yarl import URL
 
-from service import drafts, queries
+from service import drafts, keys, queries
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client, waiting_for_locks
+from tests.conftest import Client, create_key, waiting_for_locks
 from tests.consumers import eventually
 from tests.targets import Target
 from tests.test_create import EXAMPLE
@@ -316,26 +318,39 @@ async def test_a_page_of_more_bytes_than_are_good_for_anybody_says_what_would_be
             "detail": "These campaigns are too large for one page: ask for 10 at most.",
         }
     ]
+    refused = await client.get(f"{PATH}?per_page=12")
+    assert [error["parameter"] for error in (await refused.json())["errors"]] == ["per_page"]
     assert len(await ids(client, "limit=10")) == 10
     assert len(await ids(client, "skip=10&limit=10")) == 2
 
 
-async def test_lists_leave_connections_to_others(
-    client: Client, connection: Connection, settings: Settings
+async def test_lists_leave_connections_to_others_and_to_lists_of_others(
+    client: Client, connection: Connection, settings: Settings, organization: int
 ) -> None:
-    campaign = await create(client)
+    stranger = await create_key(connection, keys.Grant(organization + 1, "stranger"))
     most = settings.database_pool_size // 2
+    most_of_one = math.ceil(settings.database_pool_size / 4)
 
-    async def all_wait() -> bool:
-        return await waiting_for_locks(connection) == most
+    def get_lists(**headers: str) -> list["asyncio.Task[aiohttp.ClientResponse]"]:
+        listing = (client.get(PATH, headers=headers) for _ in range(3 * most))
+        return [asyncio.ensure_future(each) for each in listing]
+
+    async def wait(number: int) -> None:
+        async def do_wait() -> bool:
+            return await waiting_for_locks(connection) == number
+
+        await eventually(do_wait, 10, f"{number} lists that wait")
 
     async with connection.transaction():
         await connection.execute("LOCK TABLE campaigns IN ACCESS EXCLUSIVE MODE")
-        lists = [asyncio.create_task(client.get(PATH)) for _ in range(3 * most)]
-        await eventually(all_wait, 10, "as many lists as there may be")
-        # A history needs a connection, but not the table.
-        history = await client.get(f"{place(campaign)}/history")
-        assert history.status == 200
+        lists = get_lists()
+        await wait(most_of_one)
+        lists += get_lists(Authorization=f"Bearer {stranger}")
+        await wait(most)
+        # This needs a connection, but not the table, and all other places are free.
+        assert (await client.get("/readyz")).status == 200
+        previews = client.post(f"{PATH}/template-preview", json={"template": "a"})
+        assert (await previews).status == 200
     assert {(await answer).status for answer in lists} == {200}
 
 
@@ -381,6 +396,7 @@ FILTERED = [
         ("q=%20offers%20", [1]),
         ("q=100%25", [2]),
         ("q=100%25%25", []),
+        ("q=%20100%25%20", [2]),
         ("q=off_er%5C", [2]),
         ("q=off_ers", []),
         ("q=strasse", [3]),
@@ -433,6 +449,7 @@ NO_CURSOR = "Is not the next_cursor of a list of campaigns."
 NO_TIME = "Must be a time with its zone, such as 2026-01-31T12:00:00Z; '+' is written '%2B' here."
 NO_STATUS = "Must be one of: draft, scheduled, running, paused, completed, cancelled, failed."
 NO_ORDER = "Must be one of: created_at, -created_at, updated_at, -updated_at, name, -name."
+NO_SEARCH = "Must have up to 200 characters of a name, 3 letters or digits in a row among them."
 NO_LIMIT = "Must be an integer from 1 to 1000."
 NO_PAGE = "Must be an integer from 1 to 10001. Go on with the next_cursor of a page instead."
 NO_SKIP = "Must be an integer from 0 to 10000. Go on with the next_cursor of a page instead."
@@ -467,11 +484,13 @@ NO_SKIP = "Must be an integer from 0 to 10000. Go on with the next_cursor of a p
         ("created_after=2026-01-01T00:00:00+01:00", "created_after", NO_TIME, "a space now"),
         ("created_before=0001-01-01T00:00:00%2B14:00", "created_before", NO_TIME, "before all"),
         ("created_before=now", "created_before", NO_TIME, "no time"),
-        ("q=ab", "q", "Must have 3 to 200 characters of a name.", "too short for the index"),
-        ("q=%20%20ab%20", "q", "Must have 3 to 200 characters of a name.", "blanks do not help"),
-        ("q=" + "a" * 201, "q", "Must have 3 to 200 characters of a name.", "longer than a name"),
-        ("q=abc%FF", "q", "Must have 3 to 200 characters of a name.", "no UTF-8"),
-        ("q=abc%00", "q", "Must have 3 to 200 characters of a name.", "no text has it"),
+        ("q=ab", "q", NO_SEARCH, "too short for the index"),
+        ("q=%20%20ab%20", "q", NO_SEARCH, "blanks do not help"),
+        ("q=---", "q", NO_SEARCH, "nothing that the index has"),
+        ("q=ab__cd", "q", NO_SEARCH, "nothing that the index has"),
+        ("q=" + "a" * 201, "q", NO_SEARCH, "longer than a name"),
+        ("q=abc%FF", "q", NO_SEARCH, "no UTF-8"),
+        ("q=abc%00", "q", NO_SEARCH, "no text has it"),
         ("statsu=draft", "statsu", "Is not a parameter of this call. Did you mean 'status'?",
          "a typo would list all"),
         ("status=draft&status=paused", "status", "Is given more than once.", "nobody knows which"),

@@ -78,6 +78,7 @@ OLD_RANGES = {
 WORDS = {
     "a rare word": Filters(q="ZEBRA"),
     "no word": Filters(q="xylophone"),
+    "no word, not in ASCII": Filters(q="привет"),
     "a number": Filters(q="call 123456"),
 }
 COMBINED = {
@@ -121,6 +122,11 @@ class Plan:
     @property
     def is_sequential(self) -> bool:
         return any(node["Node Type"] == "Seq Scan" for node in self.nodes())
+
+    @property
+    def is_of_indexes_only(self) -> bool:
+        scans = {node["Node Type"] for node in self.nodes() if "Scan" in node["Node Type"]}
+        return scans == {"Index Only Scan"}
 
     @property
     def examined(self) -> float:
@@ -298,7 +304,7 @@ async def test_a_search_for_what_is_frequent_reads_what_is_between(
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", COMBINED)
-async def test_a_page_with_several_filters_reads_at_most_what_the_rarest_has(
+async def test_a_page_with_filters_of_which_one_is_rare_reads_no_more_than_that_has(
     connection: Connection, name: str, order: str
 ) -> None:
     await check_pages(connection, Listing(filters=COMBINED[name], order=ORDERS[order]), RAREST)
@@ -336,13 +342,13 @@ async def test_a_count_of_what_is_rare_reads_little_else(connection: Connection,
 
 
 @pytest.mark.parametrize("name", COMBINED)
-async def test_a_count_with_several_filters_reads_at_most_what_the_rarest_has(
+async def test_a_count_with_filters_of_which_one_is_rare_reads_no_more_than_that_has(
     connection: Connection, name: str
 ) -> None:
     plan = await plan_of_count(connection, COMBINED[name])
     plan.check(RAREST)
     # An index has all that is asked for, so that no campaign is looked at; names are elsewhere.
-    assert plan.buffers <= PAGE or COMBINED[name].q
+    assert plan.is_of_indexes_only or COMBINED[name].q
 
 
 @pytest.mark.parametrize("word", ["reminder", "pilot"])
@@ -364,6 +370,12 @@ async def test_the_campaigns_of_others_are_not_read(
 
 UNBOUNDED = {
     "a frequent word of old": Listing(filters=Filters(q="pilot")),
+    "a frequent word of old, in a frequent status": Listing(
+        filters=Filters(q="pilot", status="completed")
+    ),
+    "a frequent word of old, of a frequent type": Listing(
+        filters=Filters(q="pilot", campaign_type="call")
+    ),
     "words by name": Listing(filters=Filters(q="winter visit reminder"), order=ORDERS["name"]),
     "of old, by update": Listing(
         filters=Filters(created_before=ago(900)), order=ORDERS["-updated_at"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service import queries
+from service import drafts, queries
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
@@ -119,6 +119,25 @@ async def test_without_if_match_all_changes_get_in_entry_by_entry(replicas: Repl
     after = await read(replicas[0], campaign)
     assert after["version"] == EDITORS + 1
     assert after["fallback_values"] == {f"e{number}": number for number in range(EDITORS)}
+
+
+async def test_in_one_process_nobody_reads_what_is_about_to_change(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await create(client, fallback_values={})
+    read_campaigns, readings = queries.read_campaigns, Counter[str]()
+
+    async def count_and_read(*arguments: Any) -> list[drafts.Campaign]:
+        readings["campaign"] += 1
+        return await read_campaigns(*arguments)
+
+    monkeypatch.setattr(queries, "read_campaigns", count_and_read)
+    patches = (
+        client.patch(place(campaign), json={"fallback_values": {f"e{number}": 1}})
+        for number in range(EDITORS)
+    )
+    assert {answer.status for answer in await asyncio.gather(*patches)} == {200}
+    assert readings["campaign"] == EDITORS
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,11 @@ async def test_looking_for_a_campaign_leaves_the_rows_of_others_alone(
     await connection.execute("ANALYZE campaigns")
     async with connection.transaction():
         lines = await connection.fetch(
-            f"EXPLAIN (COSTS off) {queries.STATEMENTS['find_campaign']}", 7, 42
+            f"EXPLAIN (COSTS off) {queries.STATEMENTS['read_campaigns']}", 7, [42]
         )
     assert [line for (line,) in lines] == [
         "Index Scan using campaigns_pkey on campaigns",
-        "  Index Cond: ((organization_id = '7'::bigint) AND (id = '42'::bigint))",
+        "  Index Cond: ((organization_id = '7'::bigint) AND (id = ANY ('{42}'::bigint[])))",
         "  Filter: (deleted_at IS NULL)",
     ]
 

@@ -438,6 +438,14 @@ async def test_a_query_that_would_not_be_heeded_is_refused(client: Client, metho
     assert await read(client, campaign) == campaign
 
 
+async def test_time_does_not_go_backwards(client: Client, connection: Connection) -> None:
+    # As if another replica, whose clock is ahead, had changed it before.
+    campaign = await create(client)
+    await connection.execute("UPDATE campaigns SET updated_at = '2100-01-01Z'")
+    answer = await client.patch(place(campaign), json={"name": "New"})
+    assert (await answer.json())["updated_at"] == "2100-01-01T00:00:00Z"
+
+
 async def test_each_queue_is_told_what_changed_from_which_version_to_which(
     client: Client, consumer: Consumer
 ) -> None:
