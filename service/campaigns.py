@@ -83,7 +83,7 @@ class Campaigns:
         async def duplicate() -> Answer:
             campaign = await self.read(caller, campaign_id)
             name = campaign.name[: LONGEST_NAME - len(_COPY)] + _COPY
-            draft = schemas.load_draft(patch.applied_to(campaign.stated() | {"name": name}))
+            draft = schemas.load_draft(patch.applied_to(campaign.editable() | {"name": name}))
             return await self.create_draft(caller, draft, trace, attempt)
 
         # What was duplicated once may say something else by now, or be gone.

@@ -119,8 +119,8 @@ class Campaign:
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
         return orjson.dumps(shown | more, option=orjson.OPT_UTC_Z)
 
-    def stated(self) -> dict[str, object]:
-        """What its callers have said of it, as they might say it again."""
+    def editable(self) -> dict[str, object]:
+        """The fields that callers may change, as they are."""
         return _said(self)
 
     def changed_to(self, draft: Draft) -> "Campaign":

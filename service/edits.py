@@ -83,7 +83,7 @@ class Edits:
                     f"this one is {campaign.status}."
                 )
             edit.precondition.check(campaign)
-            draft = schemas.load_draft(patch.applied_to(campaign.stated()))
+            draft = schemas.load_draft(patch.applied_to(campaign.editable()))
             changed = campaign.differing(draft)
             if not changed:
                 return _updated(campaign)

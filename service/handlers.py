@@ -88,23 +88,23 @@ async def put_campaign(request: web.Request) -> web.Response:
 
 
 async def _updated(request: web.Request, patch: Patch) -> web.Response:
-    edit = _edit(request, patch.said())
+    edit = _edit(request, patch.said)
     return (await request.app[EDITS].update(edit, patch)).response()
 
 
 async def delete_campaign(request: web.Request) -> web.Response:
     schemas.load_nothing(await bodies.read(request, otherwise={}))
-    return (await request.app[EDITS].delete(_edit(request, {}))).response()
+    return (await request.app[EDITS].delete(_edit(request, dict))).response()
 
 
-def _edit(request: web.Request, said: dict[str, object]) -> Edit:
+def _edit(request: web.Request, said: Callable[[], dict[str, object]]) -> Edit:
     parameters.load_none(request.query)
     return Edit(
         caller=request[CALLER],
         campaign_id=_id(request),
         precondition=preconditions.of(request),
         trace=request[TRACE],
-        attempt=idempotency.attempt(request, lambda: said),
+        attempt=idempotency.attempt(request, said),
     )
 
 

@@ -1,12 +1,13 @@
 """What is wrong with a request that could be read: all of it, where it is, and what was meant."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
 import orjson
-from marshmallow import Schema, fields
+from marshmallow import Schema, ValidationError, fields
 from multidict import MultiMapping
 
 from service.bodies import RepeatedNames
@@ -55,6 +56,28 @@ class InvalidParameters(Invalid):
     """Each error names a parameter of the query."""
 
     where = "query"
+
+
+def load(
+    schema: Schema,
+    given: dict[str, Any],
+    kind: type[Invalid],
+    errors_of: Callable[[dict[str, Any]], Iterator[Error]],
+) -> Any:
+    """What a schema makes of a request; `errors_of` tells what its messages mean to the caller.
+
+    Raises:
+        Invalid: of this kind, naming all that is wrong.
+    """
+    loaded, found = None, {}
+    try:
+        loaded = schema.load(given)
+    except ValidationError as error:
+        found = error.messages_dict
+    errors = errors_of(found)
+    if first := next(errors, None):
+        raise kind(chain([first], errors))
+    return loaded
 
 
 def body_errors(

@@ -3,14 +3,14 @@
 import dataclasses
 import re
 from datetime import datetime
-from itertools import chain
+from functools import partial
 from typing import Any, get_args
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from multidict import MultiMapping
 
 from service.drafts import CampaignType, Status
-from service.invalid import InvalidParameters, parameter_errors
+from service.invalid import InvalidParameters, load, parameter_errors
 from service.listings import (
     COUNTED,
     LARGEST_PAGE,
@@ -221,13 +221,6 @@ def _window(loaded: dict[str, Any]) -> Window:
 
 
 def _load(schema: Schema, query: MultiMapping[str]) -> dict[str, Any]:
-    loaded: dict[str, Any] = {}
-    found: dict[str, Any] = {}
-    try:
-        loaded = schema.load(dict(query))
-    except ValidationError as error:
-        found = error.messages_dict
-    errors = parameter_errors(schema, query, found)
-    if first := next(errors, None):
-        raise InvalidParameters(chain([first], errors))
+    errors_of = partial(parameter_errors, schema, query)
+    loaded: dict[str, Any] = load(schema, dict(query), InvalidParameters, errors_of)
     return loaded

@@ -1,7 +1,7 @@
 """Shapes of requests: what is accepted, and every problem of what is not."""
 
 from collections.abc import Callable
-from itertools import chain
+from functools import partial
 from typing import Any, get_args
 
 from marshmallow import (
@@ -31,7 +31,7 @@ from service.fields import (
     values,
     visible,
 )
-from service.invalid import InvalidBody, body_errors
+from service.invalid import InvalidBody, body_errors, load
 from service.patches import Patch
 
 
@@ -245,12 +245,4 @@ def load_sample(body: object) -> previews.Sample:
 def _load(schema: Schema, body: object) -> Any:
     if not isinstance(body, dict):
         raise InvalidBody([{"pointer": "#", "detail": "Must be an object."}])
-    loaded, found = None, {}
-    try:
-        loaded = schema.load(body)
-    except ValidationError as error:
-        found = error.messages_dict
-    errors = body_errors(schema, body, found)
-    if first := next(errors, None):
-        raise InvalidBody(chain([first], errors))
-    return loaded
+    return load(schema, body, InvalidBody, partial(body_errors, schema, body))
