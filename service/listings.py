@@ -8,7 +8,7 @@ import base64
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -22,8 +22,9 @@ USUAL_PAGE = 50
 LARGEST_PAGE = 1000
 # Of the texts on a page; a usual campaign has one or two thousand.
 LARGEST_PAGE_BYTES = 4 * 1024 * 1024
-# How far campaigns are counted, and how far they can be skipped; what lies beyond is for cursors.
-COUNTED = 10_000
+# How far campaigns are counted, skipped, and looked through for a page; what lies beyond is for
+# cursors.
+FURTHEST = 10_000
 
 SortKey = Literal["created_at", "updated_at", "name"]
 Place: TypeAlias = datetime | str
@@ -121,6 +122,14 @@ class Filters:
         escaped = re.sub(r"([\\%_])", r"\\\1", name_key(self.q))
         return f"%{escaped}%"
 
+    def only(self, *names: str) -> "Filters":
+        """Those of these names."""
+        return Filters(**{name: getattr(self, name) for name in names})
+
+    def without(self, *names: str) -> "Filters":
+        """All but those of these names."""
+        return replace(self, **dict.fromkeys(names))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
@@ -147,7 +156,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A part of a list."""
+    """A part of a list; `is_cut`: more of it may lie beyond what was looked through."""
 
     items: Sequence[object]
     window: Window
@@ -155,6 +164,7 @@ class Page:
     total_is_exact: bool = True
     has_next: bool
     next_cursor: str | None = None
+    is_cut: bool = False
 
     def to_json(self) -> bytes:
         """The envelope that the published conventions have in common."""
@@ -187,8 +197,9 @@ class Page:
         if skip > 0:
             links["prev"] = self._at(url, max(0, skip - limit))
         if self.has_next:
-            is_deep = self.window.is_deep or (skip + limit > COUNTED and self.next_cursor)
-            links["next"] = self._beyond(url) if is_deep else self._at(url, skip + limit)
+            is_deep = self.is_cut or self.window.is_deep or skip + limit > FURTHEST
+            by_cursor = is_deep and self.next_cursor
+            links["next"] = self._beyond(url) if by_cursor else self._at(url, skip + limit)
         return ", ".join(f'<{target}>; rel="{relation}"' for relation, target in links.items())
 
     def _at(self, url: URL, skip: int) -> URL:

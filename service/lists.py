@@ -7,10 +7,10 @@ from itertools import accumulate
 
 from aiohttp import web
 
-from service import campaigns, postgres, queries
+from service import campaigns, postgres, queries, scans
 from service.invalid import InvalidParameters
 from service.keys import Caller
-from service.listings import COUNTED, LARGEST_PAGE_BYTES, Entry, Listing, Page, Window
+from service.listings import FURTHEST, LARGEST_PAGE_BYTES, Entry, Listing, Page, Window
 from service.turns import Turns, TurnsOfEach
 
 
@@ -29,7 +29,7 @@ class Lists:
         )
 
     async def page(self, caller: Caller, listing: Listing) -> Page:
-        """A part of the campaigns; how many there are in all is not counted beyond `COUNTED`.
+        """A part of the campaigns; how many there are in all is not counted beyond `FURTHEST`.
 
         Raises:
             invalid.InvalidParameters: that part would be too large.
@@ -38,24 +38,27 @@ class Lists:
         """
         organization_id, limit = caller.organization_id, listing.window.limit
         async with self._lent(organization_id) as connection:
-            entries = await queries.list_campaigns(connection, organization_id, listing)
+            whose = (connection, organization_id)
+            scan = await scans.choose(*whose, listing)
+            entries = await queries.list_campaigns(*whose, scan, listing)
             wanted = entries[:limit]
             _check_size(wanted, by_page=listing.window.by_page)
-            ids = [entry.id for entry in wanted]
-            found = await queries.read_campaigns(connection, organization_id, ids)
-            counted = await queries.count_campaigns(
-                connection, organization_id, listing.filters, COUNTED + 1
-            )
-        # One that was deleted since is missing.
+            found = await queries.read_campaigns(*whose, [entry.id for entry in wanted])
+            counted = await queries.count_campaigns(*whose, scan, FURTHEST + 1)
+            first_end = end = await queries.find_end(*whose, scan, None)
+            if listing.cursor:
+                end = await queries.find_end(*whose, scan, listing.cursor)
+        is_full = len(entries) > limit
+        following = listing.cursor_at(wanted[-1]) if is_full else end
         by_id = {campaign.id: campaign for campaign in found}
-        has_next = len(entries) > limit
         return Page(
-            items=[by_id[entry.id] for entry in wanted if entry.id in by_id],
+            items=[by_id[entry.id] for entry in wanted],
             window=listing.window,
-            total=min(counted, COUNTED),
-            total_is_exact=counted <= COUNTED,
-            has_next=has_next,
-            next_cursor=str(listing.cursor_at(wanted[-1])) if has_next else None,
+            total=min(counted, FURTHEST),
+            total_is_exact=counted <= FURTHEST and first_end is None,
+            has_next=following is not None,
+            next_cursor=None if following is None else str(following),
+            is_cut=not is_full,
         )
 
     async def history(self, caller: Caller, campaign_id: int, window: Window) -> Page:
@@ -80,6 +83,7 @@ class Lists:
             self._turns_of_each.turn(organization_id),
             self._turns.turn(),
             self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             yield connection
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +17,39 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from service import scans
     from service.postgres import Connection
 
 _STATEMENT = re.compile(r"^-- name: (\w+)\n((?:(?!-- name: ).*\n?)*)", re.MULTILINE)
 
-STATEMENTS = dict(_STATEMENT.findall(Path(__file__).with_name("queries.sql").read_text()))
+_TEXTS: dict[str, str] = dict(
+    _STATEMENT.findall(Path(__file__).with_name("queries.sql").read_text())
+)
+# Parts of the statements that list.
+_SCAN, _MATCHES = _TEXTS.pop("scan"), _TEXTS.pop("matches")
 
 _COLUMNS = {"created_at": "created_at", "updated_at": "updated_at", "name": "name_key"}
 
-# One statement for each order, as it decides on the index and on what lies beyond a place.
-LISTINGS = {
-    order: STATEMENTS["list_campaigns"].format(
-        key=_COLUMNS[order.key],
-        begins="updated_at" if order.key == "updated_at" else "created_at",
-        way="DESC" if order.descending else "ASC",
-        beyond="<" if order.descending else ">",
-    )
-    for order in listings.ORDERS.values()
+
+@cache
+def _ordered(name: str, order: listings.Order, looked: listings.SortKey) -> str:
+    """A statement for an order, which decides on the index and on what lies beyond a place."""
+    words = {
+        "key": _COLUMNS[order.key],
+        "looked": _COLUMNS[looked],
+        "begins": "updated_at" if looked == "updated_at" else "created_at",
+        "way": "DESC" if order.descending else "ASC",
+        "beyond": "<" if order.descending else ">",
+    }
+    scan = _SCAN.format(**words)
+    return _TEXTS[name].format(scan=scan, matches=_MATCHES.format(scan=scan), **words)
+
+
+_USUAL = listings.Listing().order
+STATEMENTS = {
+    name: _ordered(name, _USUAL, _USUAL.key) if re.search(r"\{(?:scan|matches)\}", text) else text
+    for name, text in _TEXTS.items()
 }
-STATEMENTS["list_campaigns"] = LISTINGS[listings.Listing().order]
 
 
 async def schema_revision(connection: Connection) -> int | None:
@@ -206,31 +221,50 @@ def _campaign(row: dict[str, Any]) -> drafts.Campaign:
 
 
 async def list_campaigns(
-    connection: Connection, organization_id: int, listing: listings.Listing
+    connection: Connection, organization_id: int, scan: scans.Scan, listing: listings.Listing
 ) -> list[listings.Entry]:
     """What is on the page, and one more than wanted if there are more."""
     cursor, window = listing.cursor, listing.window
+    wanted = window.limit + 1
     rows = await _fetch_planned(
         connection,
-        LISTINGS[listing.order],
-        organization_id,
-        *_filters(listing.filters),
-        cursor and cursor.id,
-        cursor and cursor.place,
-        window.limit + 1,
+        _ordered("list_campaigns", scan.order, scan.looked),
+        *_scan(organization_id, scan, cursor, scan.reach or window.skip + wanted),
+        *_filters(scan.filters),
+        scan.filters.pattern,
+        wanted,
         window.skip,
     )
     return [listings.Entry(**row) for row in rows]
 
 
 async def count_campaigns(
-    connection: Connection, organization_id: int, filters: listings.Filters, limit: int
+    connection: Connection, organization_id: int, scan: scans.Scan, limit: int
 ) -> int:
     [row] = await _fetch_planned(
-        connection, STATEMENTS["count_campaigns"], organization_id, *_filters(filters), limit
+        connection,
+        _ordered("count_campaigns", scan.order, scan.looked),
+        *_scan(organization_id, scan, None, scan.reach or limit),
+        *_filters(scan.filters),
+        scan.filters.pattern,
+        limit,
     )
     count: int = row["count"]
     return count
+
+
+async def find_end(
+    connection: Connection, organization_id: int, scan: scans.Scan, cursor: listings.Cursor | None
+) -> listings.Cursor | None:
+    """Where to go on with the scan; None: there is nothing that it does not reach."""
+    if scan.reach is None or scan.is_of_few:
+        return None
+    rows = await _fetch_planned(
+        connection,
+        _ordered("find_end", scan.order, scan.looked),
+        *_scan(organization_id, scan, cursor, scan.reach + 1),
+    )
+    return listings.Cursor(scan.order, rows[0]["place"], rows[0]["id"]) if len(rows) > 1 else None
 
 
 async def _fetch_planned(
@@ -245,6 +279,13 @@ async def _fetch_planned(
     return await prepared.fetch(*arguments)
 
 
+def _scan(
+    organization_id: int, scan: scans.Scan, cursor: listings.Cursor | None, limit: int
+) -> tuple[object, ...]:
+    place = (None, None) if cursor is None else (cursor.id, cursor.place)
+    return organization_id, *_filters(scan.conditions), *place, limit
+
+
 def _filters(filters: listings.Filters) -> tuple[object, ...]:
     return (
         filters.status,
@@ -252,7 +293,6 @@ def _filters(filters: listings.Filters) -> tuple[object, ...]:
         filters.assistant_id,
         filters.created_after,
         filters.created_before,
-        filters.pattern,
     )
 
 

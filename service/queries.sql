@@ -373,6 +373,48 @@ WHERE
     AND id = ANY($2)
     AND deleted_at IS NULL;
 
+-- name: scan
+-- What a list looks through, by {looked}: an index has all conditions in this order, so it reads no more.
+SELECT
+    id,
+    {key} AS place,
+    status,
+    campaign_type,
+    assistant_id,
+    created_at,
+    name_key
+FROM campaigns
+WHERE
+    organization_id = $1
+    AND deleted_at IS NULL
+    AND ($2::text IS NULL OR status = $2)
+    AND ($3::text IS NULL OR campaign_type = $3)
+    AND ($4::bigint IS NULL OR assistant_id = $4)
+    -- Nothing is updated before it is created, so an order by the update may begin there, too.
+    AND ($5::timestamptz IS NULL OR {begins} > $5)
+    AND ($6::timestamptz IS NULL OR created_at < $6)
+    AND ($7::bigint IS NULL OR ({key}, id) {beyond} ($8, $7))
+ORDER BY
+    {looked} {way},
+    id {way}
+LIMIT $9
+
+-- name: matches
+-- Those among them that the list is about.
+SELECT
+    id AS found_id,
+    place
+FROM (
+    {scan}
+) looked_through
+WHERE
+    ($10::text IS NULL OR status = $10)
+    AND ($11::text IS NULL OR campaign_type = $11)
+    AND ($12::bigint IS NULL OR assistant_id = $12)
+    AND ($13::timestamptz IS NULL OR created_at > $13)
+    AND ($14::timestamptz IS NULL OR created_at < $14)
+    AND ($15::text IS NULL OR name_key LIKE $15)
+
 -- name: list_campaigns
 -- A page in the order of {key}, {way}, of those that lie {beyond} where another one ended; with sizes.
 SELECT
@@ -386,26 +428,12 @@ SELECT
     + octet_length(fallback_values::text) AS bytes
 -- Joined last, as an index alone may tell what is passed by.
 FROM (
-    SELECT
-        id AS found_id,
-        {key} AS place
-    FROM campaigns
-    WHERE
-        organization_id = $1
-        AND deleted_at IS NULL
-        AND ($2::text IS NULL OR status = $2)
-        AND ($3::text IS NULL OR campaign_type = $3)
-        AND ($4::bigint IS NULL OR assistant_id = $4)
-        -- Nothing is updated before it is created, so an order by the update may begin there, too.
-        AND ($5::timestamptz IS NULL OR (created_at > $5 AND {begins} > $5))
-        AND ($6::timestamptz IS NULL OR created_at < $6)
-        AND ($7::text IS NULL OR name_key LIKE $7)
-        AND ($8::bigint IS NULL OR ({key}, id) {beyond} ($9, $8))
+    {matches}
     ORDER BY
-        {key} {way},
-        id {way}
-    LIMIT $10
-    OFFSET $11
+        place {way},
+        found_id {way}
+    LIMIT $16
+    OFFSET $17
 ) found
 JOIN campaigns ON
     organization_id = $1
@@ -415,22 +443,25 @@ ORDER BY
     id {way};
 
 -- name: count_campaigns
--- How many campaigns a list has in all, counted no further than a limit.
+-- How many campaigns a list has among those that it looks through, counted no further than a limit.
 SELECT count(*)
 FROM (
-    SELECT 1
-    FROM campaigns
-    WHERE
-        organization_id = $1
-        AND deleted_at IS NULL
-        AND ($2::text IS NULL OR status = $2)
-        AND ($3::text IS NULL OR campaign_type = $3)
-        AND ($4::bigint IS NULL OR assistant_id = $4)
-        AND ($5::timestamptz IS NULL OR created_at > $5)
-        AND ($6::timestamptz IS NULL OR created_at < $6)
-        AND ($7::text IS NULL OR name_key LIKE $7)
-    LIMIT $8
+    {matches}
+    LIMIT $16
 ) found;
+
+-- name: find_end
+-- The last that a list looks through, and whether the index has more.
+SELECT
+    id,
+    place
+FROM (
+    {scan}
+) looked_through
+ORDER BY
+    place {way},
+    id {way}
+OFFSET $9 - 2;
 
 -- name: list_history
 -- A page of the changes of a campaign, the latest first, also of one that is deleted.

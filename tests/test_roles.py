@@ -217,7 +217,6 @@ async def test_an_owner_who_may_not_create_roles_gets_the_tables_and_a_warning(
         with structlog.testing.capture_logs() as logged:
             await migration.migrate(connection)
         assert await queries.schema_revision(connection) == postgres.SCHEMA_REVISION
-    assert [entry["log_level"] for entry in logged] == ["warning", "warning"]
-    extensions, roles = (entry["event"] for entry in logged)
-    assert extensions.startswith("the extensions pg_trgm and btree_gin are not there")
-    assert roles.startswith("the roles campaigns_service and campaigns_relay")
+    [warning] = logged
+    assert warning["log_level"] == "warning"
+    assert warning["event"].startswith("the roles campaigns_service and campaigns_relay")
