@@ -42,7 +42,7 @@ def _ordered(name: str, order: listings.Order, looked: listings.SortKey) -> str:
         "beyond": "<" if order.descending else ">",
     }
     scan = _SCAN.format(**words)
-    return _TEXTS[name].format(scan=scan, matches=_MATCHES.format(scan=scan), **words)
+    return _TEXTS[name].format(scan=scan, matches=_MATCHES.format(scan=scan, **words), **words)
 
 
 _USUAL = listings.Listing().order
@@ -230,8 +230,7 @@ async def list_campaigns(
         connection,
         _ordered("list_campaigns", scan.order, scan.looked),
         *_scan(organization_id, scan, cursor, scan.reach or window.skip + wanted),
-        *_filters(scan.filters),
-        scan.filters.pattern,
+        *_matches(scan, cursor),
         wanted,
         window.skip,
     )
@@ -245,8 +244,7 @@ async def count_campaigns(
         connection,
         _ordered("count_campaigns", scan.order, scan.looked),
         *_scan(organization_id, scan, None, scan.reach or limit),
-        *_filters(scan.filters),
-        scan.filters.pattern,
+        *_matches(scan, None),
         limit,
     )
     count: int = row["count"]
@@ -282,8 +280,18 @@ async def _fetch_planned(
 def _scan(
     organization_id: int, scan: scans.Scan, cursor: listings.Cursor | None, limit: int
 ) -> tuple[object, ...]:
-    place = (None, None) if cursor is None else (cursor.id, cursor.place)
+    # The index of time knows no place in another order, and another one is not to be read.
+    place = _place(None if scan.is_of_few else cursor)
     return organization_id, *_filters(scan.conditions), *place, limit
+
+
+def _matches(scan: scans.Scan, cursor: listings.Cursor | None) -> tuple[object, ...]:
+    place = _place(cursor if scan.is_of_few else None)
+    return *_filters(scan.filters), scan.filters.pattern, *place
+
+
+def _place(cursor: listings.Cursor | None) -> tuple[object, object]:
+    return (None, None) if cursor is None else (cursor.id, cursor.place)
 
 
 def _filters(filters: listings.Filters) -> tuple[object, ...]:

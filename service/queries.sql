@@ -414,6 +414,7 @@ WHERE
     AND ($13::timestamptz IS NULL OR created_at > $13)
     AND ($14::timestamptz IS NULL OR created_at < $14)
     AND ($15::text IS NULL OR name_key LIKE $15)
+    AND ($16::bigint IS NULL OR (place, id) {beyond} ($17, $16))
 
 -- name: list_campaigns
 -- A page in the order of {key}, {way}, of those that lie {beyond} where another one ended; with sizes.
@@ -432,8 +433,8 @@ FROM (
     ORDER BY
         place {way},
         found_id {way}
-    LIMIT $16
-    OFFSET $17
+    LIMIT $18
+    OFFSET $19
 ) found
 JOIN campaigns ON
     organization_id = $1
@@ -447,7 +448,7 @@ ORDER BY
 SELECT count(*)
 FROM (
     {matches}
-    LIMIT $16
+    LIMIT $18
 ) found;
 
 -- name: find_end
