@@ -216,6 +216,16 @@ BEGIN
 END $$;
 
 
+-- Revision 5.
+ALTER TABLE campaign_history
+    ADD COLUMN IF NOT EXISTS event_id      uuid,
+    ADD COLUMN IF NOT EXISTS event_body    text,
+    ADD COLUMN IF NOT EXISTS event_headers json;
+COMMENT ON COLUMN campaign_history.event_body IS 'The event as the outbox had it, to be sent again byte for byte: its type is ''campaign.'' and the change, its time changed_at. Unknown, as are id and headers, for what was stored before revision 5.';
+-- For republishing a range. A row costs it next to nothing, as rows come in the order of time.
+CREATE INDEX IF NOT EXISTS campaign_history_changed_at ON campaign_history USING brin (changed_at) WITH (autosummarize = on);
+
+
 -- Two roles that may do what their statements in queries.sql do, and nothing else. They belong to
 -- all databases of the server; an owner who may not create roles goes on without them.
 DO $$
@@ -244,7 +254,7 @@ BEGIN
     GRANT USAGE ON SEQUENCE campaign_ids TO campaigns_service;
     GRANT INSERT, SELECT ON campaigns TO campaigns_service;
     GRANT UPDATE (version, name, name_key, description, campaign_type, assistant_id, welcome_message_template, agenda_template, end_call_message_template, sms_message_template, fallback_values, max_attempts, retry_delay_minutes, updated_at, deleted_at) ON campaigns TO campaigns_service;
-    GRANT INSERT, SELECT ON campaign_history TO campaigns_service;
+    GRANT INSERT, SELECT (organization_id, campaign_id, version, change, changed_fields, changed_at, key_id, request_id) ON campaign_history TO campaigns_service;
     GRANT EXECUTE ON FUNCTION prune_campaigns TO campaigns_service;
     GRANT INSERT ON outbox TO campaigns_service;
     GRANT INSERT, SELECT, DELETE, UPDATE (fingerprint, status, headers, body, created_at) ON idempotency_records TO campaigns_service;
@@ -255,4 +265,4 @@ EXCEPTION WHEN insufficient_privilege THEN
 END $$;
 
 
-INSERT INTO schema_revisions (revision) VALUES (4) ON CONFLICT DO NOTHING;
+INSERT INTO schema_revisions (revision) VALUES (5) ON CONFLICT DO NOTHING;

@@ -5,13 +5,26 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import asyncpg
 import orjson
 import structlog
 import uvloop
 
-from service import broker, key_commands, keys, logs, migration, postgres, server, settings, tail
+from service import (
+    broker,
+    key_commands,
+    keys,
+    listings,
+    logs,
+    migration,
+    postgres,
+    republish_command,
+    server,
+    settings,
+    tail,
+)
 from service.app import create_app
 from service.failure import Failure
 from service.settings import Settings
@@ -108,9 +121,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_key_commands(_group(commands, "keys", "manage API keys"))
 
-    events_commands = _group(commands, "events", "look at events")
+    events_commands = _group(commands, "events", "look at events, or send them again")
     watch = _command(events_commands, "tail", _tail_events, "print events as they arrive")
     watch.add_argument("--json", action="store_true", help="one event a line, as published")
+    _add_republish(events_commands)
     return parser
 
 
@@ -146,6 +160,28 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         )
     for command in (create, show, revoke, rotate):
         command.add_argument("--json", action="store_true", help="as JSON, for scripts")
+
+
+def _add_republish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    again = _command(
+        commands, "republish", republish_command.republish, "send events of the past again"
+    )
+    for name, place, text in (
+        ("--from", "since", "of this time and later, as 2026-11-23T12:00:00Z"),
+        ("--to", "until", "before this time"),
+    ):
+        again.add_argument(name, dest=place, metavar="TIME", type=_time, required=True, help=text)
+    again.add_argument(
+        "--type", dest="types", action="append", choices=broker.EVENT_TYPES, metavar="TYPE",
+        help=f"only these, of {', '.join(broker.EVENT_TYPES)}; may be repeated (all)",
+    )  # fmt: skip
+    again.add_argument("--organization", metavar="N", type=_positive, help="only its events (all)")
+    again.add_argument(
+        "--rate", metavar="N", type=_up_to(10_000, minimum=0.1), default=100,
+        help="events a second, at most (100)",
+    )  # fmt: skip
+    again.add_argument("--dry-run", action="store_true", help="send nothing, count only")
+    again.add_argument("--json", action="store_true", help="one summary as JSON, for scripts")
 
 
 def _command(
@@ -188,6 +224,14 @@ def _up_to(maximum: float, minimum: float) -> Callable[[str], float]:
         return number
 
     return read
+
+
+def _time(text: str) -> datetime:
+    try:
+        return listings.moment(text)
+    except ValueError as error:
+        example = "give a time with its zone, as 2026-11-23T12:00:00Z"
+        raise argparse.ArgumentTypeError(example) from error
 
 
 def _words(text: str) -> str:

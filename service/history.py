@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from service.access import Trace
@@ -51,3 +52,35 @@ class Version:
     change: Change
     event: Event
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Events by their time, `until` not included, of these types, of one organization or of all."""
+
+    since: datetime
+    until: datetime
+    types: Sequence[str]
+    organization_id: int | None = None
+
+
+class Place(NamedTuple):
+    """Where an event stands in the history, in the order in which all of them are sent again.
+
+    The versions of a campaign are in order, as none is older than the one before it.
+    """
+
+    changed_at: datetime
+    organization_id: int
+    campaign_id: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many events can be sent again, and how many were stored without their bytes."""
+
+    organization_id: int
+    type: str
+    events: int
+    unavailable: int

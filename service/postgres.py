@@ -14,7 +14,7 @@ from service.settings import SETTINGS, Settings
 logger = structlog.get_logger(__name__)
 
 # Written by the last statement of schema.sql.
-SCHEMA_REVISION = 4
+SCHEMA_REVISION = 5
 
 Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"

@@ -45,6 +45,9 @@ def _ordered(name: str, order: listings.Order, looked: listings.SortKey) -> str:
     return _TEXTS[name].format(scan=scan, matches=_MATCHES.format(scan=scan, **words), **words)
 
 
+# For statements on a range of the history, which may be most of it.
+_RANGE_SECONDS = 600.0
+
 _USUAL = listings.Listing().order
 STATEMENTS = {
     name: _ordered(name, _USUAL, _USUAL.key) if re.search(r"\{(?:scan|matches)\}", text) else text
@@ -361,6 +364,45 @@ async def prune_answers(connection: Connection, kept: timedelta, limit: int) -> 
     """How many were forgotten."""
     done: str = await connection.execute(STATEMENTS["prune_answers"], kept, limit)
     return int(done.removeprefix("DELETE "))
+
+
+async def count_events(connection: Connection, chosen: history.Range) -> list[history.Count]:
+    rows = await connection.fetch(
+        STATEMENTS["count_events"],
+        chosen.since,
+        chosen.until,
+        chosen.types,
+        chosen.organization_id,
+        timeout=_RANGE_SECONDS,
+    )
+    return [history.Count(**row) for row in rows]
+
+
+async def find_events(
+    connection: Connection, chosen: history.Range, after: history.Place, limit: int
+) -> list[history.Place]:
+    rows = await connection.fetch(
+        STATEMENTS["find_events"],
+        *after,
+        chosen.until,
+        chosen.types,
+        chosen.organization_id,
+        limit,
+        timeout=_RANGE_SECONDS,
+    )
+    return [history.Place(**row) for row in rows]
+
+
+async def republish_events(connection: Connection, places: Sequence[history.Place]) -> int:
+    """How many were not in the outbox any more."""
+    done: str = await connection.execute(
+        STATEMENTS["republish_events"],
+        [place.organization_id for place in places],
+        [place.campaign_id for place in places],
+        [place.version for place in places],
+        timeout=_RANGE_SECONDS,
+    )
+    return int(done.removeprefix("INSERT 0 "))
 
 
 async def claim_events(connection: Connection, limit: int) -> list[events.Event]:

@@ -176,7 +176,10 @@ history AS (
         changed_fields,
         changed_at,
         key_id,
-        request_id
+        request_id,
+        event_id,
+        event_body,
+        event_headers
     )
     SELECT
         organization_id,
@@ -186,7 +189,10 @@ history AS (
         $26,
         created_at,
         $27,
-        $28
+        $28,
+        $29,
+        $31,
+        $32
     FROM campaign
 )
 INSERT INTO outbox (
@@ -287,7 +293,10 @@ history AS (
         changed_fields,
         changed_at,
         key_id,
-        request_id
+        request_id,
+        event_id,
+        event_body,
+        event_headers
     )
     SELECT
         organization_id,
@@ -297,7 +306,10 @@ history AS (
         $26,
         updated_at,
         $27,
-        $28
+        $28,
+        $29,
+        $31,
+        $32
     FROM campaign
 )
 INSERT INTO outbox (
@@ -549,6 +561,83 @@ WHERE
     r.organization_id = old.organization_id
     AND r.endpoint = old.endpoint
     AND r.key = old.key;
+
+-- name: count_events
+-- How many events of a range can be sent again, and how many have not kept their bytes.
+SELECT
+    organization_id,
+    'campaign.' || change AS type,
+    count(event_id) AS events,
+    count(*) - count(event_id) AS unavailable
+FROM campaign_history
+WHERE
+    changed_at >= $1
+    AND changed_at < $2
+    AND 'campaign.' || change = ANY($3)
+    AND ($4::bigint IS NULL OR organization_id = $4)
+GROUP BY
+    organization_id,
+    change
+ORDER BY
+    organization_id,
+    change;
+
+-- name: find_events
+-- The next events of a range that can be sent again, after one of them; those of a campaign in order.
+SELECT
+    changed_at,
+    organization_id,
+    campaign_id,
+    version
+FROM campaign_history
+WHERE
+    -- The index knows times only, not places.
+    changed_at >= $1
+    AND (changed_at, organization_id, campaign_id, version) > ($1, $2, $3, $4)
+    AND changed_at < $5
+    AND 'campaign.' || change = ANY($6)
+    AND ($7::bigint IS NULL OR organization_id = $7)
+    AND event_id IS NOT NULL
+ORDER BY
+    changed_at,
+    organization_id,
+    campaign_id,
+    version
+LIMIT $8;
+
+-- name: republish_events
+-- Puts events into the outbox as they were there before, unless they still are.
+INSERT INTO outbox (
+    organization_id,
+    campaign_id,
+    sequence,
+    event_id,
+    event_type,
+    body,
+    headers,
+    created_at
+)
+SELECT
+    h.organization_id,
+    h.campaign_id,
+    h.version,
+    h.event_id,
+    'campaign.' || h.change,
+    h.event_body,
+    h.event_headers,
+    h.changed_at
+FROM campaign_history h
+JOIN unnest($1::bigint[], $2::bigint[], $3::integer[]) AS chosen (organization_id, campaign_id, version)
+    ON
+        h.organization_id = chosen.organization_id
+        AND h.campaign_id = chosen.campaign_id
+        AND h.version = chosen.version
+-- The same for all, so that two operators do not wait for each other.
+ORDER BY
+    h.organization_id,
+    h.campaign_id,
+    h.version
+ON CONFLICT ON CONSTRAINT outbox_pkey DO NOTHING;
 
 -- name: claim_events
 -- Locks the next due events, at most the oldest of each campaign, past those that another relay holds.

@@ -129,7 +129,16 @@ def test_what_is_wrong_is_said_in_one_sentence(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["serve"], ["migrate"], ["keys"], ["keys", "create"], ["events"], ["events", "tail"]],
+    [
+        [],
+        ["serve"],
+        ["migrate"],
+        ["keys"],
+        ["keys", "create"],
+        ["events"],
+        ["events", "tail"],
+        ["events", "republish"],
+    ],
 )
 def test_every_command_explains_itself(arguments: list[str]) -> None:
     done = campaigns(*arguments, "--help")

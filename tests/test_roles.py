@@ -19,6 +19,7 @@ from tests.test_commands import campaigns
 ROLES = ("campaigns_service", "campaigns_relay")
 
 OF_THE_OWNER = {"add_key", "list_keys", "revoke_key", "expire_key"}
+OF_THE_OWNER |= {"count_events", "find_events", "republish_events"}
 OF_THE_RELAY = {"claim_events", "delete_events", "postpone_event"}
 STATEMENTS_OF = {
     "campaigns_service": queries.STATEMENTS.keys() - OF_THE_OWNER - OF_THE_RELAY,
@@ -106,6 +107,7 @@ async def test_every_privilege_of_a_role_is_needed_by_a_statement(
     ("statement", "reason"),
     [
         ("SELECT body FROM outbox", "events are the relay's"),
+        ("SELECT event_body FROM campaign_history", "events are the relay's"),
         ("DELETE FROM outbox", "an event that is not published would be lost"),
         ("DELETE FROM campaigns", "only those deleted long ago are pruned, by a function"),
         ("UPDATE campaigns SET organization_id = 2", "campaigns stay whose they are"),
