@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 import structlog
 import uvloop
+from aiohttp import web
 
 from service import (
     broker,
@@ -25,7 +26,7 @@ from service import (
     settings,
     tail,
 )
-from service.app import create_app
+from service.app import create_app, create_relay_app
 from service.failure import Failure
 from service.settings import Settings
 
@@ -75,9 +76,17 @@ def _failed(sentence: str) -> int:
     return 2
 
 
-def _serve(_options: argparse.Namespace, settings: Settings) -> None:
+def _serve(options: argparse.Namespace, settings: Settings) -> None:
+    _run(create_app(settings, with_relay=not options.no_relay), settings)
+
+
+def _relay(_options: argparse.Namespace, settings: Settings) -> None:
+    _run(create_relay_app(settings), settings)
+
+
+def _run(app: web.Application, settings: Settings) -> None:
     logger.info("starting", settings=settings)
-    uvloop.run(server.run(create_app(settings), settings))
+    uvloop.run(server.run(app, settings))
 
 
 def _migrate(_options: argparse.Namespace, settings: Settings) -> None:
@@ -116,7 +125,11 @@ def _parser() -> argparse.ArgumentParser:
         f"{settings.DEFAULT_FILE.name}, which lists them all; CONFIG_FILE names another file.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _command(commands, "serve", _serve, "run the API and its relay until SIGTERM or Ctrl-C")
+    serve = _command(commands, "serve", _serve, "run the API and its relay until SIGTERM or Ctrl-C")
+    serve.add_argument(
+        "--no-relay", action="store_true", help="the API only: 'campaigns relay' runs elsewhere"
+    )
+    _command(commands, "relay", _relay, "run a relay alone, with /healthz and /readyz, as long")
     _command(commands, "migrate", _migrate, "apply schema.sql; once more changes nothing")
 
     _add_key_commands(_group(commands, "keys", "manage API keys"))

@@ -1,6 +1,6 @@
 """The map of the service: what runs here, in which order, and which routes it has."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -35,10 +35,11 @@ _PREVIEW = f"{_CAMPAIGNS}/template-preview"
 _CAMPAIGN = _CAMPAIGNS + r"/{id:[1-9][0-9]{0,17}}"
 _DUPLICATE = f"{_CAMPAIGN}/duplicate"
 _HISTORY = f"{_CAMPAIGN}/history"
+_PROBES = [web.get("/healthz", health.healthz), web.get("/readyz", health.readyz)]
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Wire an application; nothing is opened before it starts."""
+def create_app(settings: Settings, *, with_relay: bool = True) -> web.Application:
+    """Wire the API, and a relay unless others have one; nothing is opened before it starts."""
     app = web.Application(
         middlewares=[
             access.middleware,
@@ -65,7 +66,7 @@ def create_app(settings: Settings) -> web.Application:
             callers.context,
             pruning.context,
             assistants.context,
-            relay.context,
+            *([relay.context] if with_relay else []),
             _use_cases,
             background.context,
         ]
@@ -81,10 +82,22 @@ def create_app(settings: Settings) -> web.Application:
             _route("DELETE", _CAMPAIGN, "campaigns:write", handlers.delete_campaign),
             _route("POST", _DUPLICATE, "campaigns:write", handlers.duplicate_campaign),
             _get(_HISTORY, "campaigns:read", handlers.list_history),
-            web.get("/healthz", health.healthz),
-            web.get("/readyz", health.readyz),
+            *_PROBES,
         ]
     )
+    return app
+
+
+def create_relay_app(settings: Settings) -> web.Application:
+    """Wire a relay that is alone, and what orchestrators ask about it."""
+    app = web.Application(middlewares=[access.middleware, problems.middleware])
+    app[SETTINGS] = settings
+    app[BACKGROUND] = Background()
+    app.on_shutdown.append(background.note_deadline)
+    app.cleanup_ctx.extend(
+        [capacity.context, health.relay_context, relay.context, background.context]
+    )
+    app.add_routes(_PROBES)
     return app
 
 
@@ -98,7 +111,7 @@ def _route(method: str, path: str, scope: str, handler: Handler) -> web.RouteDef
 
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
-    settings, pool, wake_relay = app[SETTINGS], app[postgres.POOL], app[relay.RELAY].wake
+    settings, pool, wake_relay = app[SETTINGS], app[postgres.POOL], _wake_of(app)
     kept = answers.Answers(pool, settings.idempotency_kept)
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
         pool, app[assistants.ASSISTANTS], kept, wake_relay
@@ -115,3 +128,8 @@ async def _use_cases(app: web.Application) -> AsyncIterator[None]:
         settings.database_timeout_seconds,
     )
     yield
+
+
+def _wake_of(app: web.Application) -> Callable[[], None]:
+    """A relay of another process is told nothing; it looks every `relay_poll_seconds`."""
+    return app[relay.RELAY].wake if relay.RELAY in app else lambda: None

@@ -23,8 +23,8 @@ logger = structlog.get_logger(__name__)
 _FIRST_RETRY = 0.25
 _LAST_RETRY = 5.0
 
-# One batch is under way at a time.
-_CONNECTIONS = 1
+# One batch is under way at a time, and whoever asks about health does not wait for it.
+_CONNECTIONS = 2
 
 
 class Relay:
@@ -105,6 +105,15 @@ class Relay:
             await _settle(connection, list(zip(batch, outcomes, strict=True)))
         return len(batch)
 
+    async def probe(self) -> None:
+        """Ask of the database what a step asks of it first, for no event at all.
+
+        Raises:
+            postgres.Unavailable, asyncpg.PostgresError: no step can succeed now.
+        """
+        async with self._pool.acquire() as connection:
+            await queries.claim_events(connection, limit=0)
+
     async def _pause(self, state: str, error: str, detail: str = "") -> None:
         """Note a failure and wait, longer after each in a row, but not past a stop."""
         self._failures += 1
@@ -149,7 +158,7 @@ RELAY: web.AppKey[Relay] = web.AppKey("RELAY")
 async def context(app: web.Application) -> AsyncIterator[None]:
     """Run the relay of `app`.
 
-    It has a login of its own, which sees the outbox only, and a connection that no request takes.
+    It has a login of its own, which sees the outbox only, and connections that no request takes.
     """
     settings = app[SETTINGS]
     url = settings.relay_database_url or settings.database_url

@@ -1,6 +1,7 @@
 """The service as processes of their own, for tests that kill it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,13 +20,15 @@ ROOT = Path(__file__).parents[1]
 
 
 class Service:
-    """A running `campaigns serve`."""
+    """A running `campaigns serve`, or another command that serves its health."""
 
-    def __init__(self, settings: Settings, port: int, log: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, port: int, log: Path | None = None, command: str = "serve"
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         with nullcontext() if log is None else log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve"],
+                [sys.executable, "-m", "service", *command.split()],
                 cwd=ROOT,
                 env=os.environ
                 | {name.upper(): str(value) for name, value in vars(settings).items()}
@@ -62,9 +65,9 @@ class Service:
             timeout=10,
         )
 
-    def stop(self, seconds: float) -> int:
+    def stop(self, seconds: float, number: signal.Signals = signal.SIGTERM) -> int:
         """Tell it to end; answer its exit status."""
-        self._process.terminate()
+        self._process.send_signal(number)
         return self._process.wait(seconds)
 
     def kill(self) -> None:
@@ -82,11 +85,12 @@ def until(happened: Callable[[], bool], seconds: float, explain: Callable[[], st
 
 
 @pytest.fixture
-def start_service(tmp_path: Path) -> Iterator[Callable[[Settings], Service]]:
+def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     started: list[Service] = []
 
-    def start(settings: Settings) -> Service:
-        service = Service(settings, steady_port(tmp_path / f"port-{len(started)}"))
+    def start(settings: Settings, command: str = "serve") -> Service:
+        port = steady_port(tmp_path / f"port-{len(started)}")
+        service = Service(settings, port, command=command)
         started.append(service)
         service.wait()
         return service

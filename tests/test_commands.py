@@ -114,6 +114,7 @@ async def test_migrate_makes_an_empty_database_ready(
         (["serve"], {"HTTP_PORT": "many"}, "http_port: Not a valid integer."),
         (["serve"], {"CONFIG_FILE": "/none.toml"}, "/none.toml cannot be read"),
         (["serve"], {"HTTP_HOST": "192.0.2.1"}, "set HTTP_HOST or HTTP_PORT"),
+        (["relay"], {"HTTP_HOST": "192.0.2.1"}, "set HTTP_HOST or HTTP_PORT"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(
