@@ -58,7 +58,8 @@ def test_the_readme_names_every_event_and_every_queue() -> None:
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     proofs = {f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", README)}
-    places = set(re.findall(r"`((?:service|config|dev|tests|docs|bench)/[\w./]*)`", README))
+    folders = "service|config|dev|tests|docs|bench|examples"
+    places = set(re.findall(rf"`((?:{folders})/[\w./]*)`", README))
     assert len(proofs) > 5
     assert [name for name in proofs | places if not (ROOT / name).exists()] == []
 
