@@ -48,7 +48,7 @@ async def choose(connection: Connection, organization_id: int, listing: Listing)
         (await _count(connection, organization_id, filters.only(*lead, *_TIMES)), lead)
         for lead in given
     ]
-    fewest, best = max(counted)
+    fewest, best = min(counted)
     return _led(listing, best, is_of_few=fewest <= FURTHEST)
 
 

@@ -314,6 +314,22 @@ async def test_what_was_created_lately_is_found_at_once_in_the_order_of_updates(
     assert len(await queries.list_campaigns(connection, LARGE, scan, listing)) == 51
 
 
+@pytest.mark.parametrize("order", ORDERS)
+async def test_of_several_filters_the_rarest_leads_so_that_a_page_finds_all_that_it_has(
+    connection: Connection, order: str
+) -> None:
+    listing = Listing(filters=Filters(status="completed", assistant_id=8), order=ORDERS[order])
+    scan = await scans.choose(connection, LARGE, listing)
+    found = await queries.list_campaigns(connection, LARGE, scan, listing)
+    rare = """
+        SELECT count(*) FROM campaigns
+        WHERE organization_id = $1 AND assistant_id = 8 AND status = 'completed'
+        """
+    assert len(found) == await connection.fetchval(rare, LARGE)
+    assert found
+    assert await queries.find_end(connection, LARGE, scan, None) is None
+
+
 @pytest.mark.parametrize("order", ["created_at", "-created_at", "-updated_at"])
 async def test_a_search_for_what_is_frequent_reads_what_is_between(
     connection: Connection, order: str
