@@ -1,14 +1,16 @@
 """The relay, step by step and as a loop."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import cast
 
 import pytest
+from aiohttp import web
 
 from service import broker, events, queries, relay
-from service.app import create_app
+from service.app import create_app, create_relay_app
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, insert_event, relay_of, somebody_waits_for_a_lock
@@ -213,19 +215,25 @@ async def test_a_stopped_relay_ends_soon_although_the_broker_is_away(
     assert stopped.status()["state"] == "stopped"
 
 
-async def test_a_service_that_stops_finishes_its_batch(
-    settings: Settings, aiohttp_client: Start, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("make", [create_app, create_relay_app])
+async def test_a_process_that_stops_finishes_its_batch(
+    make: Callable[[Settings], web.Application],
+    settings: Settings,
+    aiohttp_client: Start,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     began, finished = asyncio.Event(), asyncio.Event()
 
-    async def step(*_: object) -> int:
+    async def step(self: relay.Relay, _: broker.Publisher) -> int:
         began.set()
+        await self._stopping.wait()
+        # A batch takes some time, or it would be over before anybody could have cancelled it.
         await asyncio.sleep(0.5)
         finished.set()
         return 0
 
     monkeypatch.setattr(relay.Relay, "step", step)
-    client = await aiohttp_client(create_app(settings))
+    client = await aiohttp_client(make(settings))
     await asyncio.wait_for(began.wait(), 10)
     await client.close()
     assert finished.is_set()

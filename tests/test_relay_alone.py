@@ -153,21 +153,3 @@ async def test_a_relay_alone_tells_its_health_while_it_publishes(
     await asyncio.wait_for(publishing.wait(), 10)
     assert (await client.get("/readyz")).status == 200
     done.set()
-
-
-async def test_a_relay_alone_that_is_stopped_finishes_its_batch(
-    settings: Settings, aiohttp_client: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began, finished = asyncio.Event(), asyncio.Event()
-
-    async def step(self: relay.Relay, _: broker.Publisher) -> int:
-        began.set()
-        await self._stopping.wait()
-        finished.set()
-        return 0
-
-    monkeypatch.setattr(relay.Relay, "step", step)
-    client = await aiohttp_client(create_relay_app(settings))
-    await asyncio.wait_for(began.wait(), 10)
-    await client.close()
-    assert finished.is_set()
