@@ -90,7 +90,8 @@ COMMENT ON TABLE outbox IS 'Events that are committed and not yet confirmed by t
 COMMENT ON COLUMN outbox.sequence IS 'Version of the campaign that the event tells of; events of one campaign leave in this order.';
 COMMENT ON COLUMN outbox.event_type IS 'CloudEvents type, and the routing key.';
 COMMENT ON COLUMN outbox.body IS 'The whole event as it is published, byte for byte, at every attempt.';
-COMMENT ON COLUMN outbox.attempts IS 'How often the broker returned or refused it; an attempt whose outcome is unknown does not count.';
+COMMENT ON COLUMN outbox.next_attempt_at IS 'When it is due; infinity: parked, as no attempt can publish it, until an operator replays or discards it.';
+COMMENT ON COLUMN outbox.attempts IS 'How often it was given up for a while; an attempt of unknown outcome counts only if it was the second failure in a row and nothing else was under way.';
 
 
 -- Revision 3.
@@ -256,7 +257,7 @@ BEGIN
     GRANT UPDATE (version, name, name_key, description, campaign_type, assistant_id, welcome_message_template, agenda_template, end_call_message_template, sms_message_template, fallback_values, max_attempts, retry_delay_minutes, updated_at, deleted_at) ON campaigns TO campaigns_service;
     GRANT INSERT, SELECT (organization_id, campaign_id, version, change, changed_fields, changed_at, key_id, request_id) ON campaign_history TO campaigns_service;
     GRANT EXECUTE ON FUNCTION prune_campaigns TO campaigns_service;
-    GRANT INSERT ON outbox TO campaigns_service;
+    GRANT INSERT, SELECT (next_attempt_at) ON outbox TO campaigns_service;
     GRANT INSERT, SELECT, DELETE, UPDATE (fingerprint, status, headers, body, created_at) ON idempotency_records TO campaigns_service;
 
     GRANT SELECT, DELETE, UPDATE (next_attempt_at, attempts, last_error) ON outbox TO campaigns_relay;

@@ -1,6 +1,6 @@
 """The map of the service: what runs here, in which order, and which routes it has."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -20,6 +20,7 @@ from service import (
     health,
     limits,
     lists,
+    outbox,
     postgres,
     problems,
     pruning,
@@ -67,6 +68,7 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
             pruning.context,
             assistants.context,
             *([relay.context] if with_relay else []),
+            outbox.context,
             _use_cases,
             background.context,
         ]
@@ -111,10 +113,10 @@ def _route(method: str, path: str, scope: str, handler: Handler) -> web.RouteDef
 
 
 async def _use_cases(app: web.Application) -> AsyncIterator[None]:
-    settings, pool, wake_relay = app[SETTINGS], app[postgres.POOL], _wake_of(app)
+    settings, pool = app[SETTINGS], app[postgres.POOL]
     kept = answers.Answers(pool, settings.idempotency_kept)
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        pool, app[assistants.ASSISTANTS], kept, wake_relay
+        pool, app[assistants.ASSISTANTS], kept, app[outbox.OUTBOX]
     )
     app[lists.LISTS] = lists.Lists(
         pool, settings.database_pool_size, settings.database_timeout_seconds
@@ -124,12 +126,7 @@ async def _use_cases(app: web.Application) -> AsyncIterator[None]:
         app[campaigns.CAMPAIGNS],
         app[assistants.ASSISTANTS],
         kept,
-        wake_relay,
+        app[outbox.OUTBOX],
         settings.database_timeout_seconds,
     )
     yield
-
-
-def _wake_of(app: web.Application) -> Callable[[], None]:
-    """A relay of another process is told nothing; it looks every `relay_poll_seconds`."""
-    return app[relay.RELAY].wake if relay.RELAY in app else lambda: None

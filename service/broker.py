@@ -9,14 +9,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import aio_pika
+import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
-from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from aio_pika.exceptions import (
+    AMQPError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    DeliveryError,
+    PublishError,
+)
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 from yarl import URL
 
 from service import events
 from service.settings import Settings
+
+logger = structlog.get_logger(__name__)
 
 EXCHANGE = "campaign.events"
 DEAD_LETTERS = "campaign.dead"
@@ -49,16 +58,40 @@ class NotDelivered(Exception):
     """The broker says that it has not stored the event in every queue; the text is its reason."""
 
 
+class Unpublishable(Exception):
+    """No attempt can succeed with this event; the text is the reason."""
+
+
+class Rejected(Exception):
+    """The channel ended over this event, or over another one that was under way with it."""
+
+
 class Publisher:
     """Publishes on one channel, until the first doubt about it."""
 
-    def __init__(
-        self, channel: AbstractChannel, exchange: AbstractExchange, timeout_seconds: float
-    ) -> None:
-        self._channel = channel
-        self._exchange = exchange
+    def __init__(self, connection: AbstractConnection, timeout_seconds: float) -> None:
+        self._connection = connection
         self._timeout_seconds = timeout_seconds
+        self._channel: AbstractChannel
+        self._exchange: AbstractExchange
         self._doubt: str | None = None
+
+    async def open(self) -> None:
+        """Make a channel of which every publish is confirmed."""
+        # Without on_return_raises an unroutable event would count as published.
+        self._channel = await self._connection.channel(
+            publisher_confirms=True, on_return_raises=True
+        )
+        self._exchange = await self._channel.get_exchange(EXCHANGE, ensure=False)
+
+    async def ensure_topology(self) -> list[str]:
+        """Make what is missing of exchange, queues and bindings; answer which queues were.
+
+        Raises:
+            TimeoutError, aio_pika.exceptions.AMQPError: it may not be complete.
+        """
+        async with asyncio.timeout(self._timeout_seconds):
+            return await _ensure_topology(self._connection)
 
     @property
     def doubt(self) -> str | None:
@@ -76,8 +109,12 @@ class Publisher:
 
         Raises:
             NotDelivered: at least one of them has not taken it, or there is none.
+            Unpublishable: it was not tried.
+            Rejected: it cannot be sent, or another one could not that was sent beside it.
             Exception: anything else means that the outcome is unknown.
         """
+        if event.type not in EVENT_TYPES:
+            raise Unpublishable(f"no queue is meant for events of type {event.type!r}")
         try:
             confirmation = await self._exchange.publish(
                 _message(event), event.type, mandatory=True, timeout=self._timeout_seconds
@@ -88,9 +125,15 @@ class Publisher:
             raise NotDelivered(self._doubt) from error
         except DeliveryError as error:
             raise NotDelivered(f"the broker refused it: {error}") from error
-        except BaseException as error:
+        except ChannelPreconditionFailed as error:
+            self._doubt = f"an event was rejected: {error}"
+            raise Rejected(f"the broker rejects it: {error}") from error
+        except (*ERRORS, asyncio.CancelledError) as error:
             self._doubt = f"the outcome of an event is unknown: {type(error).__name__}"
             raise
+        except Exception as error:
+            self._doubt = f"an event cannot be sent: {type(error).__name__}"
+            raise Rejected(f"it cannot be sent: {type(error).__name__}: {error}") from error
         if not isinstance(confirmation, Basic.Ack):
             self._doubt = f"an event was answered with {type(confirmation).__name__}"
             raise NotDelivered(self._doubt)
@@ -104,7 +147,8 @@ def _message(event: events.Event) -> aio_pika.Message:
         message_id=str(event.id),
         type=event.type,
         timestamp=event.time,
-        headers=dict(event.headers),
+        # More routing keys, which the broker takes off before anybody sees them.
+        headers={**event.headers, "BCC": list(QUEUES)},
     )
 
 
@@ -128,12 +172,12 @@ async def connect(settings: Settings) -> AsyncIterator[AbstractConnection]:
 async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
     """Open a connection of which every publish is confirmed, with the topology in place."""
     async with connect(settings) as connection:
+        opened = Publisher(connection, settings.amqp_timeout_seconds)
+        for queue in await opened.ensure_topology():
+            logger.info("queue made", queue=queue)
         async with asyncio.timeout(settings.amqp_timeout_seconds):
-            # Without on_return_raises an unroutable event would count as published.
-            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-            exchange = await declare_exchange(channel)
-            await _declare_queues(channel)
-        yield Publisher(channel, exchange, settings.amqp_timeout_seconds)
+            await opened.open()
+        yield opened
 
 
 async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
@@ -141,10 +185,31 @@ async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
     return await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
 
 
-async def _declare_queues(channel: AbstractChannel) -> None:
-    """Make all consumers' queues and bindings: a queue made later would miss the first events."""
+async def _ensure_topology(connection: AbstractConnection) -> list[str]:
+    """Make all consumers' queues and bindings: a queue made later would miss the first events.
+
+    Each queue has a binding more than its event types need, by its own name, which every event
+    brings as a second routing key: AMQP does not tell whether a binding is there, so one that
+    somebody removes must not matter until it is made anew.
+    """
+    missing = [name for name in (DEAD_LETTERS, *QUEUES) if not await _has_queue(connection, name)]
+    channel = await connection.channel()
+    await declare_exchange(channel)
     await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
     for name in QUEUES:
         queue = await channel.declare_queue(name, durable=True, arguments=_CONSUMED)
-        for event_type in EVENT_TYPES:
-            await queue.bind(EXCHANGE, routing_key=event_type)
+        for routing_key in (*EVENT_TYPES, name):
+            await queue.bind(EXCHANGE, routing_key=routing_key)
+    await channel.close()
+    return missing
+
+
+async def _has_queue(connection: AbstractConnection, name: str) -> bool:
+    # On a channel of its own, as the broker closes it when there is no such queue.
+    channel = await connection.channel()
+    try:
+        await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True

@@ -1,7 +1,6 @@
 """Campaigns: how they are made and read."""
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from service.fields import LONGEST_NAME
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
 from service.keys import Caller
+from service.outbox import Outbox
 from service.patches import Patch
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
@@ -35,12 +35,12 @@ class Campaigns:
         pool: postgres.Pool,
         assistants: Assistants,
         answers: Answers,
-        wake_relay: Callable[[], None],
+        outbox: Outbox,
     ) -> None:
         self._pool = pool
         self._assistants = assistants
         self._answers = answers
-        self._wake_relay = wake_relay
+        self._outbox = outbox
         self._reserved_ids: deque[int] = deque()
 
     async def create_draft(
@@ -54,6 +54,7 @@ class Campaigns:
             invalid.InvalidBody, assistants.Unavailable, turns.Overloaded: the assistant is not
                 accepted.
             idempotency.KeyReused: the key of the attempt belongs to another one.
+            outbox.Full: nothing is stored.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
 
@@ -94,6 +95,7 @@ class Campaigns:
     async def _store(
         self, caller: Caller, draft: Draft, trace: Trace, attempt: Attempt | None
     ) -> Answer | None:
+        self._outbox.check_room()
         async with self._pool.acquire() as connection:
             campaign_id = await self._next_id(connection)
             campaign = drafts.new(campaign_id, caller.organization_id, draft)
@@ -101,7 +103,7 @@ class Campaigns:
             stored = await queries.create_draft(connection, version, attempt, self._answers.kept)
         if not stored:
             return None
-        self._wake_relay()
+        self._outbox.wake()
         return version.answer
 
     async def rehearse(self, caller: Caller, draft: Draft) -> dict[str, object]:

@@ -15,6 +15,7 @@ from service.drafts import Campaign
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
 from service.keys import Caller
+from service.outbox import Outbox
 from service.patches import Patch
 from service.preconditions import Precondition
 from service.turns import Overloaded, TurnsOfEach
@@ -52,14 +53,14 @@ class Edits:
         campaigns: Campaigns,
         assistants: Assistants,
         answers: Answers,
-        wake_relay: Callable[[], None],
+        outbox: Outbox,
         most_seconds: float,
     ) -> None:
         self._pool = pool
         self._campaigns = campaigns
         self._assistants = assistants
         self._answers = answers
-        self._wake_relay = wake_relay
+        self._outbox = outbox
         self._most_seconds = most_seconds
         self._turns: TurnsOfEach[tuple[int, int]] = TurnsOfEach(1, most_seconds)
 
@@ -73,6 +74,7 @@ class Edits:
             assistants.Unavailable, turns.Overloaded: the assistant is not accepted.
             turns.Overloaded: too many others are quicker.
             idempotency.KeyReused: the key of the attempt belongs to another one.
+            outbox.Full: nothing is stored.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
 
@@ -109,6 +111,7 @@ class Edits:
             NotNow: it is running.
             turns.Overloaded: too many others are quicker.
             idempotency.KeyReused: the key of the attempt belongs to another one.
+            outbox.Full: nothing is stored.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
 
@@ -151,10 +154,11 @@ class Edits:
             return await self._answers.or_earlier(edit.caller, edit.attempt, take_steps)
 
     async def _store(self, version: Version, attempt: Attempt | None) -> bool:
+        self._outbox.check_room()
         async with self._pool.acquire() as connection:
             stored = await queries.change_campaign(connection, version, attempt, self._answers.kept)
         if stored:
-            self._wake_relay()
+            self._outbox.wake()
         return stored
 
 

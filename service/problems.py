@@ -20,6 +20,7 @@ from service import (
     idempotency,
     invalid,
     limits,
+    outbox,
     postgres,
     preconditions,
     slots,
@@ -152,6 +153,14 @@ KINDS: dict[type[BaseException], Kind] = {
         detail="Nothing was stored. Try again later.",
         # Sooner it may not even be asked.
         headers=(("Retry-After", f"{assistants.PAUSE_SECONDS:.0f}"),),
+        logged=False,
+    ),
+    outbox.Full: Kind(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "outbox-full",
+        "Too many events wait for the broker",
+        headers=(("Retry-After", f"{outbox.REVIEW_SECONDS:.0f}"),),
+        # Told once, when it begins.
         logged=False,
     ),
     connections.HeadersTooLarge: Kind(

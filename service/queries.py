@@ -405,6 +405,12 @@ async def republish_events(connection: Connection, places: Sequence[history.Plac
     return int(done.removeprefix("INSERT 0 "))
 
 
+async def outbox_exceeds(connection: Connection, events: int) -> bool:
+    """Whether more than so many wait."""
+    exceeds: bool = await connection.fetchval(STATEMENTS["outbox_exceeds"], events)
+    return exceeds
+
+
 async def claim_events(connection: Connection, limit: int) -> list[events.Event]:
     rows = await connection.fetch(STATEMENTS["claim_events"], limit)
     return [
@@ -434,6 +440,16 @@ async def delete_events(connection: Connection, confirmed: Sequence[events.Event
 async def postpone_event(connection: Connection, event: events.Event, reason: str) -> None:
     await connection.execute(
         STATEMENTS["postpone_event"],
+        event.organization_id,
+        event.campaign_id,
+        event.sequence,
+        reason,
+    )
+
+
+async def park_event(connection: Connection, event: events.Event, reason: str) -> None:
+    await connection.execute(
+        STATEMENTS["park_event"],
         event.organization_id,
         event.campaign_id,
         event.sequence,

@@ -639,6 +639,15 @@ ORDER BY
     h.version
 ON CONFLICT ON CONSTRAINT outbox_pkey DO NOTHING;
 
+-- name: outbox_exceeds
+-- Whether more events wait than so many.
+SELECT count(*) > $1
+FROM (
+    SELECT
+    FROM outbox
+    LIMIT $1 + 1
+) AS counted;
+
 -- name: claim_events
 -- Locks the next due events, at most the oldest of each campaign, past those that another relay holds.
 SELECT
@@ -675,11 +684,23 @@ WHERE
     AND o.sequence = confirmed.sequence;
 
 -- name: postpone_event
--- Notes why the broker returned or refused an event, and tries again in 1, 2, 4 ... 60 seconds.
+-- Notes why an attempt failed, and tries again in 1, 2, 4 ... 60 seconds.
 UPDATE outbox
 SET
     attempts = attempts + 1,
     next_attempt_at = now() + make_interval(secs => least(2 ^ least(attempts, 6), 60)),
+    last_error = $4
+WHERE
+    organization_id = $1
+    AND campaign_id = $2
+    AND sequence = $3;
+
+-- name: park_event
+-- Keeps an event that no attempt can publish, and those of its campaign behind it, until an operator decides.
+UPDATE outbox
+SET
+    attempts = attempts + 1,
+    next_attempt_at = 'infinity',
     last_error = $4
 WHERE
     organization_id = $1

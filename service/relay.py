@@ -6,6 +6,7 @@ published, so a relay that dies frees them at once, and what was not confirmed i
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ import asyncpg
 import structlog
 from aiohttp import web
 
-from service import background, broker, events, postgres, queries
+from service import background, broker, postgres, queries, settlement
 from service.background import BACKGROUND
 from service.settings import SETTINGS, Settings
 
@@ -35,7 +36,9 @@ class Relay:
         self._settings = settings
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._window = settings.relay_batch_size
         self._failures = 0
+        self._outcomes: Counter[str] = Counter()
         self._state = "connecting"
         self._since = datetime.now(UTC)
         self._last_error: str | None = None
@@ -54,7 +57,14 @@ class Relay:
 
         Anybody may read this, so addresses and other details of an error are in the log only.
         """
-        return {"state": self._state, "since": self._since, "last_error": self._last_error}
+        return {
+            "state": self._state,
+            "since": self._since,
+            "last_error": self._last_error,
+            "circuit": "closed" if self._window == self._settings.relay_batch_size else "half-open",
+            "window": self._window,
+            **{name: self._outcomes[name] for name in (*settlement.OUTCOMES, "queues_made")},
+        }
 
     async def run(self) -> None:
         """Publish until stopped, over a new connection after any doubt about the last one."""
@@ -75,35 +85,53 @@ class Relay:
         self._enter("stopped")
 
     async def _publish_until_doubt(self, publisher: broker.Publisher) -> None:
+        clock = asyncio.get_running_loop()
+        next_check = clock.time() + self._settings.amqp_check_seconds
         while not (self._stopping.is_set() or publisher.doubt):
             self._woken.clear()
+            if clock.time() >= next_check:
+                await self._check(publisher)
+                next_check = clock.time() + self._settings.amqp_check_seconds
             try:
-                published = await self.step(publisher)
+                outcomes = await self.step(publisher)
             except (postgres.Unavailable, asyncpg.InsufficientPrivilegeError) as error:
                 kind = type(error.__cause__ or error).__name__
                 await self._pause("waiting for the database", kind, detail=str(error))
                 continue
             if not publisher.doubt:
-                self._failures = 0
-                self._enter("publishing")
-            if not published:
+                await self._judge(outcomes)
+            if not outcomes.total():
                 # Spread out, so that the replicas' polls do not come all at once.
                 poll_seconds = self._settings.relay_poll_seconds * random.uniform(0.5, 1.5)
                 await background.within(poll_seconds, self._woken)
 
-    async def step(self, publisher: broker.Publisher) -> int:
-        """Claim and publish one batch, and forget what was confirmed; answer its size.
+    async def _check(self, publisher: broker.Publisher) -> None:
+        """Between two batches, so that nothing is published past a queue that is not there."""
+        for queue in await publisher.ensure_topology():
+            self._outcomes["queues_made"] += 1
+            self._last_error = f"the queue {queue} was gone, and is made anew"
+            logger.error(
+                "queue was gone, made anew",
+                queue=queue,
+                lost="what was in it, and events of the last seconds: campaigns events republish",
+                seconds=self._settings.amqp_check_seconds,
+            )
+
+    async def step(self, publisher: broker.Publisher) -> Counter[str]:
+        """Claim and publish one batch, and settle it; answer how many events had which outcome.
 
         Raises:
             postgres.Unavailable: what was published may be published again.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            batch = await queries.claim_events(connection, self._settings.relay_batch_size)
-            outcomes = await asyncio.gather(
+            batch = await queries.claim_events(connection, self._window)
+            results = await asyncio.gather(
                 *(publisher.publish(event) for event in batch), return_exceptions=True
             )
-            await _settle(connection, list(zip(batch, outcomes, strict=True)))
-        return len(batch)
+            attempts = list(zip(batch, results, strict=True))
+            outcomes = await settlement.settle(connection, attempts, again=self._failures > 0)
+        self._outcomes.update(outcomes)
+        return outcomes
 
     async def probe(self) -> None:
         """Ask of the database what a step asks of it first, for no event at all.
@@ -114,9 +142,27 @@ class Relay:
         async with self._pool.acquire() as connection:
             await queries.claim_events(connection, limit=0)
 
+    async def _judge(self, outcomes: Counter[str]) -> None:
+        """Go faster after a success; a queue that is full is asked with one event at a time.
+
+        To each of the other queues, what one refuses is a copy more at every attempt.
+        """
+        if outcomes["refused"]:
+            await self._pause("refused", "a queue refuses events: it is full")
+        # No events say nothing about a queue that refuses them.
+        elif outcomes["confirmed"] or self._state != "refused":
+            self._failures = 0
+            self._enter("publishing")
+            if outcomes["confirmed"]:
+                self._window = min(self._window * 2, self._settings.relay_batch_size)
+
     async def _pause(self, state: str, error: str, detail: str = "") -> None:
-        """Note a failure and wait, longer after each in a row, but not past a stop."""
+        """Note a failure and wait, longer after each in a row, but not past a stop.
+
+        Next is one event alone: if that one is the reason, nobody else suffers from it.
+        """
         self._failures += 1
+        self._window = 1
         self._last_error = error
         self._enter(state)
         logger.warning("relay failed", error=error, detail=detail, failures=self._failures)
@@ -126,19 +172,6 @@ class Relay:
         if state != self._state:
             self._state, self._since = state, datetime.now(UTC)
             logger.info("relay", state=state)
-
-
-async def _settle(
-    connection: postgres.Connection, outcomes: list[tuple[events.Event, BaseException | None]]
-) -> None:
-    """Confirmed: forget. Not delivered: later. Unknown: leave the row as it is."""
-    confirmed = [event for event, outcome in outcomes if outcome is None]
-    if confirmed:
-        await queries.delete_events(connection, confirmed)
-    for event, outcome in outcomes:
-        if isinstance(outcome, broker.NotDelivered):
-            logger.warning("event not delivered", event_id=str(event.id), reason=str(outcome))
-            await queries.postpone_event(connection, event, str(outcome))
 
 
 def _is_cancelled() -> bool:

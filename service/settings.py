@@ -50,10 +50,12 @@ class Settings:
     require_if_match: bool = False
     amqp_url: str = field(default="amqp://localhost/", repr=False)
     amqp_timeout_seconds: float = 10.0
+    amqp_check_seconds: float = 5.0
     assistants_url: str = field(default="", repr=False)
     assistants_timeout_seconds: float = 1.0
     assistants_cache_seconds: float = 60.0
     assistants_unreachable: str = "refuse"
+    outbox_events: int = 1_000_000
     relay_batch_size: int = 100
     relay_poll_seconds: float = 0.2
     shutdown_seconds: float = 5.0
@@ -166,10 +168,12 @@ class _SettingsSchema(Schema):
     require_if_match = typed.Boolean()
     amqp_url = _url("amqp", "amqps", example="amqp://user:password@host:5672/")
     amqp_timeout_seconds = _seconds()
+    amqp_check_seconds = _seconds()
     assistants_url = typed.String(validate=_assistants_url)
     assistants_timeout_seconds = _seconds()
     assistants_cache_seconds = _seconds()
     assistants_unreachable = typed.String(validate=validate.OneOf(["refuse", "accept"]))
+    outbox_events = _Integer(validate=validate.Range(1, 1_000_000_000))
     relay_batch_size = _Integer(validate=validate.Range(1, 1000))
     relay_poll_seconds = _seconds()
     shutdown_seconds = _seconds()

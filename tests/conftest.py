@@ -36,6 +36,7 @@ pytest_plugins = [
     "tests.proxies",
     "tests.runs",
     "tests.targets",
+    "tests.virtual_hosts",
 ]
 
 Client = TestClient[web.Request, web.Application]

@@ -12,7 +12,7 @@ from pamqp.common import FieldTable
 from service import broker, queries
 from service.postgres import Connection
 from service.settings import Settings
-from tests.conftest import Client, insert_event, relay_of
+from tests.conftest import Client, insert_event
 from tests.consumers import QUEUES, eventually
 from tests.test_create import EXAMPLE
 
@@ -84,36 +84,9 @@ async def test_a_broker_that_says_nothing_is_given_up(settings: Settings) -> Non
 async def test_an_event_without_an_answer_asks_for_a_new_connection(
     publisher: broker.Publisher, connection: Connection
 ) -> None:
-    await insert_event(connection, 1, 1, event_type="campaign.unheard")
+    await insert_event(connection, 1, 1)
     [event] = await queries.claim_events(connection, limit=1)
-    impatient = broker.Publisher(publisher._channel, publisher._exchange, timeout_seconds=1e-9)
+    publisher._timeout_seconds = 1e-9
     with pytest.raises(TimeoutError):
-        await impatient.publish(event)
-    assert impatient.doubt == "the outcome of an event is unknown: TimeoutError"
-
-
-async def test_an_event_that_a_full_queue_refuses_is_tried_again_on_the_same_connection(
-    settings: Settings, connection: Connection, idle_client: Client, publisher: broker.Publisher
-) -> None:
-    full = await publisher._channel.declare_queue(
-        exclusive=True, arguments={"x-max-length": 0, "x-overflow": "reject-publish"}
-    )
-    await full.bind(broker.EXCHANGE, routing_key="campaign.refused")
-    await insert_event(connection, 1, 1, event_type="campaign.refused")
-    await relay_of(idle_client, settings).step(publisher)
-    row = await connection.fetchrow("SELECT * FROM outbox")
-    assert row is not None
-    assert row["attempts"] == 1
-    assert row["last_error"].startswith("the broker refused it")
-    assert publisher.doubt is None
-
-
-async def test_an_event_that_no_queue_takes_is_tried_again_later_and_says_why(
-    settings: Settings, connection: Connection, idle_client: Client, publisher: broker.Publisher
-) -> None:
-    await insert_event(connection, campaign_id=1, sequence=1, event_type="campaign.unheard")
-    await relay_of(idle_client, settings).step(publisher)
-    row = await connection.fetchrow("SELECT *, next_attempt_at > now() AS later FROM outbox")
-    assert row is not None
-    assert (row["attempts"], row["later"]) == (1, True)
-    assert row["last_error"] == "an event was returned: no queue is bound for it"
+        await publisher.publish(event)
+    assert publisher.doubt == "the outcome of an event is unknown: TimeoutError"

@@ -146,6 +146,7 @@ EXCEPTIONS = {
     "find_key": "it finds out which organization it is",
     "claim_events": "the relay carries the events of all",
     "count_events": "the bus may have lost the events of all",
+    "outbox_exceeds": "the disk is one for all",
     "find_events": "the bus may have lost the events of all",
     "names_without_key": "a migration is for all",
     "prune_answers": "old answers of all are forgotten",

@@ -14,7 +14,7 @@ from service.app import create_app, create_relay_app
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, insert_event, relay_of, somebody_waits_for_a_lock
-from tests.consumers import Consumer, eventually
+from tests.consumers import Consumer, eventually, outbox_is_empty
 from tests.test_create import EXAMPLE
 
 
@@ -24,7 +24,7 @@ async def test_a_step_publishes_one_batch_and_says_how_many(
     for _ in range(3):
         await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
     stepped = relay_of(idle_client, replace(settings, relay_batch_size=2))
-    assert [await stepped.step(publisher) for _ in range(3)] == [2, 1, 0]
+    assert [(await stepped.step(publisher))["confirmed"] for _ in range(3)] == [2, 1, 0]
     assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
 
 
@@ -95,45 +95,12 @@ async def test_a_wake_during_a_step_is_not_lost(
 
 
 async def test_a_backlog_is_published_without_pauses(
-    settings: Settings, connection: Connection, aiohttp_client: Start
+    settings: Settings, idle_client: Client, connection: Connection, aiohttp_client: Start
 ) -> None:
-    for campaign_id in range(1, 6):
-        await insert_event(connection, campaign_id, 1, event_type="campaign.backlog")
-    async with broker.connect(settings) as broker_connection:
-        channel = await broker_connection.channel()
-        exchange = await broker.declare_exchange(channel)
-        queue = await channel.declare_queue(exclusive=True)
-        await queue.bind(exchange, routing_key="campaign.backlog")
-        await aiohttp_client(
-            create_app(replace(settings, relay_batch_size=1, relay_poll_seconds=3600))
-        )
-
-        async def is_empty() -> bool:
-            return not await connection.fetchval("SELECT count(*) FROM outbox")
-
-        await eventually(is_empty, 10, "an empty outbox")
-
-
-async def test_the_service_declares_the_topology_anew_after_an_event_was_returned(
-    settings: Settings, client: Client, consumer: Consumer
-) -> None:
-    async with broker.connect(settings) as connection:
-        channel = await connection.channel()
-        for name in broker.QUEUES:
-            queue = await channel.get_queue(name)
-            await queue.unbind(broker.EXCHANGE, routing_key="campaign.created")
-    await client.post("/api/v1/campaigns", json=EXAMPLE)
-    await consumer.events(1)
-
-
-async def test_a_returned_event_is_told_to_operators(
-    client: Client, connection: Connection
-) -> None:
-    assert client.app is not None
-    made = client.app[relay.RELAY]
-    await insert_event(connection, campaign_id=1, sequence=1, event_type="campaign.unheard")
-    reason = "an event was returned: no queue is bound for it"
-    await eventually(lambda: made.status()["last_error"] == reason, 10, reason)
+    for _ in range(5):
+        await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    await aiohttp_client(create_app(replace(settings, relay_batch_size=1, relay_poll_seconds=3600)))
+    await outbox_is_empty(connection)
 
 
 async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(

@@ -20,10 +20,12 @@ ROLES = ("campaigns_service", "campaigns_relay")
 
 OF_THE_OWNER = {"add_key", "list_keys", "revoke_key", "expire_key"}
 OF_THE_OWNER |= {"count_events", "find_events", "republish_events"}
-OF_THE_RELAY = {"claim_events", "delete_events", "postpone_event"}
+OF_THE_RELAY = {"claim_events", "delete_events", "postpone_event", "park_event"}
+# What is asked of the outbox by those who fill it, and granted to those who empty it anyway.
+OF_BOTH = {"outbox_exceeds"}
 STATEMENTS_OF = {
     "campaigns_service": queries.STATEMENTS.keys() - OF_THE_OWNER - OF_THE_RELAY,
-    "campaigns_relay": OF_THE_RELAY,
+    "campaigns_relay": OF_THE_RELAY | OF_BOTH,
 }
 
 # Whatever a role was given, as REVOKE takes it.

@@ -115,7 +115,8 @@ def test_a_run_that_is_stopped_while_it_starts_ends_soon(start_run: Callable[...
     until(run.boots_broker, 60, run.log.read_text)
     children = run.children()
     run.process.send_signal(signal.SIGINT)
-    assert run.process.wait(15) == 0
+    # A broker that boots hears nothing for as long as that takes, and is killed after 20 seconds.
+    assert run.process.wait(30) == 0
     assert not psutil.wait_procs(children, timeout=5)[1]
 
 

@@ -1,0 +1,58 @@
+"""Outbox, as those see it who store events: whether there is room, and who is told of a new one."""
+
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from aiohttp import web
+
+from service import postgres, queries, relay
+from service.background import BACKGROUND
+from service.postgres import POOL
+from service.settings import SETTINGS
+
+logger = structlog.get_logger(__name__)
+
+# Seconds between two looks at how much waits, and until it is worth it to try again.
+REVIEW_SECONDS = 5.0
+
+
+class Full(Exception):
+    """More events wait for the broker than the settings allow."""
+
+
+class Outbox:
+    """Takes events until too many wait: a broker that stays away must not fill the disk."""
+
+    def __init__(self, pool: postgres.Pool, most_events: int, wake: Callable[[], None]) -> None:
+        self._pool = pool
+        self._most_events = most_events
+        self._is_full = False
+        self.wake = wake
+
+    def check_room(self) -> None:
+        """Raises: Full."""
+        if self._is_full:
+            raise Full(f"Nothing was stored: more than {self._most_events} events wait already.")
+
+    async def review(self) -> None:
+        """Look how much waits, for all processes; raises: postgres.Unavailable."""
+        async with self._pool.acquire() as connection:
+            was_full = self._is_full
+            self._is_full = await queries.outbox_exceeds(connection, self._most_events)
+        if self._is_full != was_full:
+            logger.warning("outbox", full=self._is_full, most_events=self._most_events)
+
+
+OUTBOX: web.AppKey[Outbox] = web.AppKey("OUTBOX")
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """Review the outbox that `app` stores to."""
+    opened = app[OUTBOX] = Outbox(app[POOL], app[SETTINGS].outbox_events, _wake_of(app))
+    app[BACKGROUND].repeat("reviewing the outbox", opened.review, REVIEW_SECONDS)
+    yield
+
+
+def _wake_of(app: web.Application) -> Callable[[], None]:
+    """A relay of another process is told nothing; it looks every `relay_poll_seconds`."""
+    return app[relay.RELAY].wake if relay.RELAY in app else lambda: None

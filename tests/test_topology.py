@@ -1,0 +1,139 @@
+"""Exchange, queues and bindings: what is missing is made, and loses nothing that it need not."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aio_pika.abc import AbstractChannel
+
+from service import broker, events, queries
+from service.app import create_app
+from service.postgres import Connection
+from service.relay import RELAY
+from service.settings import Settings
+from tests.conftest import Client, Start, relay_of
+from tests.consumers import QUEUES, Consumer, eventually, outbox_is_empty
+from tests.test_create import EXAMPLE
+from tests.virtual_hosts import VirtualHost
+
+
+def bindings(host: VirtualHost) -> set[tuple[str, str]]:
+    """Queue and key of each that leads from our exchange."""
+    lines = host.control("list_bindings", "source_name", "destination_name", "routing_key")
+    rows = [line.split("\t") for line in lines.splitlines()]
+    return {(row[1], row[2]) for row in rows if row[0] == broker.EXCHANGE}
+
+
+async def unbind(settings: Settings, pairs: set[tuple[str, str]]) -> None:
+    async with broker.connect(settings) as connection:
+        channel = await connection.channel()
+        for name, routing_key in pairs:
+            queue = await channel.get_queue(name, ensure=False)
+            await queue.unbind(broker.EXCHANGE, routing_key=routing_key)
+
+
+ALL = {(queue, key) for queue in QUEUES for key in (*broker.EVENT_TYPES, queue)}
+
+
+@pytest.mark.parametrize("lost", [events.CREATED, None])
+@pytest.mark.parametrize("queue", QUEUES)
+async def test_an_event_reaches_a_queue_that_has_lost_one_of_its_bindings(
+    settings: Settings,
+    publisher: broker.Publisher,
+    idle_client: Client,
+    consumer: Consumer,
+    queue: str,
+    lost: str | None,
+) -> None:
+    await unbind(settings, {(queue, lost or queue)})
+    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    await relay_of(idle_client, settings).step(publisher)
+    await consumer.events(1)
+
+
+async def test_consumers_see_nothing_of_the_second_way_to_their_queue(
+    client: Client, consumer: Consumer
+) -> None:
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await consumer.events(1)
+    for messages in consumer.messages.values():
+        assert [message.routing_key for message in messages] == [events.CREATED]
+        assert not {"CC", "BCC"} & messages[0].headers.keys()
+
+
+async def test_bindings_that_were_removed_are_back_within_the_check_interval(
+    apart: Settings, aiohttp_client: Start, virtual_host: VirtualHost
+) -> None:
+    app = create_app(apart)
+    await aiohttp_client(app)
+    await eventually(lambda: bindings(virtual_host) == ALL, 20, "the topology")
+    await unbind(apart, ALL)
+    await eventually(lambda: bindings(virtual_host) == ALL, 10, "the topology again")
+
+
+async def test_a_queue_that_was_deleted_is_made_anew_and_told(
+    apart: Settings,
+    api_key: str,
+    aiohttp_client: Start,
+    consume: Callable[..., Awaitable[Consumer]],
+) -> None:
+    app = create_app(apart)
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+    await eventually(lambda: app[RELAY].status()["state"] == "publishing", 10, "the relay")
+    async with broker.connect(apart) as connection:
+        await (await connection.channel()).queue_delete("campaign.start")
+    reason = "the queue campaign.start was gone, and is made anew"
+    await eventually(lambda: app[RELAY].status()["last_error"] == reason, 10, reason)
+    assert app[RELAY].status()["queues_made"] == 1
+    consumer = await consume(apart)
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await consumer.events(1)
+
+
+async def test_an_event_that_no_queue_takes_stays_and_asks_for_the_topology(
+    apart: Settings, idle_client: Client, connection: Connection
+) -> None:
+    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    async with broker.publisher(apart) as publisher:
+        await delete_queues(publisher._channel)
+        outcomes = await relay_of(idle_client, apart).step(publisher)
+    assert outcomes["refused"] == 1
+    assert publisher.doubt == "an event was returned: no queue is bound for it"
+    row = await connection.fetchrow("SELECT *, next_attempt_at > now() AS later FROM outbox")
+    assert row is not None
+    assert (row["attempts"], row["later"], row["last_error"]) == (1, True, publisher.doubt)
+
+
+async def delete_queues(channel: AbstractChannel) -> None:
+    for name in QUEUES:
+        await channel.queue_delete(name)
+
+
+async def test_events_that_were_returned_arrive_once_the_queues_are_there(
+    apart: Settings, api_key: str, aiohttp_client: Start, connection: Connection
+) -> None:
+    app = create_app(apart)
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+    await eventually(lambda: app[RELAY].status()["state"] == "publishing", 10, "the relay")
+    async with broker.connect(apart) as other:
+        channel = await other.channel()
+        await delete_queues(channel)
+        await client.post("/api/v1/campaigns", json=EXAMPLE)
+        await outbox_is_empty(connection)
+        for name in QUEUES:
+            assert (await (await channel.get_queue(name)).get(timeout=5)).routing_key
+
+
+async def test_an_exchange_of_another_type_holds_events_until_it_is_gone(
+    apart: Settings, api_key: str, aiohttp_client: Start, connection: Connection
+) -> None:
+    async with broker.connect(apart) as other:
+        channel = await other.channel()
+        await channel.declare_exchange(broker.EXCHANGE, "fanout", durable=True)
+        app = create_app(apart)
+        client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+        reason = "ChannelPreconditionFailed"
+        await eventually(lambda: app[RELAY].status()["last_error"] == reason, 10, reason)
+        assert (await client.post("/api/v1/campaigns", json=EXAMPLE)).status == 201
+        assert await queries.outbox_exceeds(connection, 0)
+        await channel.exchange_delete(broker.EXCHANGE)
+    await outbox_is_empty(connection)
