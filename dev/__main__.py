@@ -17,7 +17,9 @@ _BIN = Path(sys.executable).parent
 _HELP = """\
 commands:
   (none)      start PostgreSQL, RabbitMQ and the service, and say how to use them; Ctrl-C stops all
-  test ...    run the tests on servers of their own; what follows goes to pytest
+  test ...    run the tests on servers of their own; what follows goes to pytest;
+              with 'faults', everything that breaks servers, links and processes under load,
+              which takes minutes; what was observed goes to tests/faults/observed.json
   check       check format, lint and types
   campaigns   run a command of the service against the running stack,
               as in: ./run campaigns events tail
@@ -32,6 +34,10 @@ environment (none of it is needed):
   API_KEY                the development key (a random one that is kept)
   STATE_DIR              where data, logs and secrets are kept (.state)
 """
+
+# Tests of a file may share a broker that takes seconds to start, so they stay together.
+_FAULTS = ["tests/faults", "-n", "2", "--dist", "loadfile", "-v"]
+_FAULTS += ["--observed", "tests/faults/observed.json"]
 
 
 def main() -> int:
@@ -63,7 +69,9 @@ def _serve(_arguments: Sequence[str]) -> int:
 
 
 def _test(arguments: Sequence[str]) -> int:
-    return _in_checkout("pytest", "-n", "auto", *arguments)
+    if arguments[:1] == ["faults"]:
+        return _in_checkout("pytest", *_FAULTS, *arguments[1:])
+    return _in_checkout("pytest", "-n", "auto", "-m", "not minutes", *arguments)
 
 
 def _check(_arguments: Sequence[str]) -> int:

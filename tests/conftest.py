@@ -31,7 +31,9 @@ from service.app import create_app
 from service.settings import Settings
 
 pytest_plugins = [
+    "tests.brokers",
     "tests.consumers",
+    "tests.observed",
     "tests.processes",
     "tests.proxies",
     "tests.runs",

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,29 @@ ROOT = Path(__file__).parents[1]
 
 
 class Service:
-    """A running `campaigns serve`, or another command that serves its health."""
+    """A running `campaigns serve`, or another command that serves its health.
+
+    `module` is started in place of the service, with more variables in its `environment`.
+    """
 
     def __init__(
-        self, settings: Settings, port: int, log: Path | None = None, command: str = "serve"
+        self,
+        settings: Settings,
+        port: int,
+        log: Path | None = None,
+        command: str = "serve",
+        module: str = "service",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         with nullcontext() if log is None else log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "service", *command.split()],
+                [sys.executable, "-m", module, *command.split()],
                 cwd=ROOT,
                 env=os.environ
                 | {name.upper(): str(value) for name, value in vars(settings).items()}
-                | {"HTTP_PORT": str(port)},
+                | {"HTTP_PORT": str(port)}
+                | dict(environment or {}),
                 stderr=stderr,
             )
         self.process_id = self._process.pid
@@ -70,6 +80,17 @@ class Service:
         self._process.send_signal(number)
         return self._process.wait(seconds)
 
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self, seconds: float) -> int:
+        """Wait until it has ended; answer its exit status, or the signal that it was killed by."""
+        return self._process.wait(seconds)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End it without any chance to clean up."""
         self._process.kill()
@@ -88,9 +109,14 @@ def until(happened: Callable[[], bool], seconds: float, explain: Callable[[], st
 def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     started: list[Service] = []
 
-    def start(settings: Settings, command: str = "serve") -> Service:
+    def start(
+        settings: Settings,
+        command: str = "serve",
+        module: str = "service",
+        environment: Mapping[str, str] | None = None,
+    ) -> Service:
         port = steady_port(tmp_path / f"port-{len(started)}")
-        service = Service(settings, port, command=command)
+        service = Service(settings, port, None, command, module, environment)
         started.append(service)
         service.wait()
         return service

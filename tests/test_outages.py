@@ -2,31 +2,20 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-
-import pytest
 
 from dev.rabbitmq import RabbitMQ
 from service import broker, queries
 from service.postgres import Connection
 from service.settings import Settings
+from tests.brokers import settle
 from tests.conftest import NOWHERE, Client, relay_of
 from tests.consumers import Consumer, eventually, outbox_is_empty
 from tests.processes import Service
 from tests.proxies import Proxy
 from tests.test_create import EXAMPLE
-
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A node that a test may stop."""
-    node = RabbitMQ(tmp_path_factory.mktemp("broker"))
-    node.start()
-    node.wait()
-    yield node
-    node.child.stop()
 
 
 async def test_a_service_that_is_killed_between_commit_and_publish_loses_nothing(
@@ -109,8 +98,7 @@ async def test_fifty_campaigns_are_created_while_the_broker_is_stopped_and_arriv
     settings = replace(settings, amqp_url=own_broker.url)
     service = start_service(settings)
     assert service.create(api_key, EXAMPLE).status_code == 201
-    # A quorum queue that is stopped right after its declaration may lose what it confirmed.
-    await asyncio.sleep(10)
+    await settle(settings)
     own_broker.child.stop()
 
     answers = [await asyncio.to_thread(service.create, api_key, EXAMPLE) for _ in range(50)]

@@ -1,0 +1,106 @@
+"""A bounded load: callers who create, change and delete, and never give up before it ends."""
+
+import asyncio
+import json
+import random
+import secrets
+from collections.abc import Sequence
+from typing import Any, Self
+
+import aiohttp
+
+from tests.consumers import eventually
+from tests.faults.ledger import Ledger, Outcome
+from tests.test_create import EXAMPLE
+
+_PATH = "/api/v1/campaigns"
+
+# Seconds that a caller waits for an answer.
+_PATIENCE = 10.0
+
+
+class Load:
+    """So many callers at once; each keeps its key until it knows what became of its request."""
+
+    def __init__(self, urls: Sequence[str], api_key: str, ledger: Ledger, callers: int = 8) -> None:
+        self._urls = urls
+        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._ledger = ledger
+        self._callers = callers
+        self._over = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers=self._headers, timeout=aiohttp.ClientTimeout(total=_PATIENCE)
+        )
+        self._tasks = [asyncio.create_task(self._call(number)) for number in range(self._callers)]
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._over.set()
+        await asyncio.wait(self._tasks, timeout=_PATIENCE + 5)
+        for task in self._tasks:
+            task.cancel()
+        failures = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._session.close()
+        assert not any(failures), failures
+
+    async def goes_on(self, requests: int = 50, seconds: float = 60) -> None:
+        """Return when so many more requests succeeded."""
+        enough = self._ledger.successes + requests
+
+        def has_gone_on() -> bool:
+            return self._ledger.successes >= enough or any(task.done() for task in self._tasks)
+
+        await eventually(has_gone_on, seconds, f"{requests} more requests that succeed")
+
+    async def _call(self, number: int) -> None:
+        while not self._over.is_set():
+            # The name tells in its event which key made a campaign.
+            key = f"{number}-{secrets.token_hex(8)}"
+            created = await self._insist("POST", _PATH, key, EXAMPLE | {"name": key})
+            if created is None:
+                return
+            campaign_id = json.loads(created)["id"]
+            for _ in range(random.randrange(4)):
+                change = {"description": secrets.token_hex(4)}
+                await self._insist("PATCH", f"{_PATH}/{campaign_id}", None, change, campaign_id)
+            if random.random() < 0.1:
+                await self._insist("DELETE", f"{_PATH}/{campaign_id}", None, None, campaign_id)
+
+    async def _insist(
+        self,
+        method: str,
+        path: str,
+        key: str | None,
+        body: dict[str, Any] | None,
+        campaign_id: int | None = None,
+    ) -> bytes | None:
+        """Repeat a request until it succeeds; None: it did not before the end of the load."""
+        key = key or f"{method}-{secrets.token_hex(8)}"
+        attempt = random.randrange(len(self._urls))
+        while not self._over.is_set():
+            url = self._urls[attempt % len(self._urls)]
+            outcome = await self._request(method, url + path, key, body, campaign_id)
+            self._ledger.note(outcome)
+            # Bounded: the load is there to be harmed, not to fill the machine.
+            await asyncio.sleep(random.uniform(0.005, 0.02))
+            if outcome.status not in (None, 429, 503):
+                return outcome.body if outcome.status < 300 else None
+            attempt += 1
+        return None
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        key: str,
+        body: dict[str, Any] | None,
+        campaign_id: int | None,
+    ) -> Outcome:
+        headers = {"Idempotency-Key": key}
+        try:
+            async with self._session.request(method, url, json=body, headers=headers) as answer:
+                return Outcome(method, key, answer.status, await answer.read(), campaign_id)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return Outcome(method, key, None, campaign_id=campaign_id)

@@ -1,0 +1,53 @@
+"""What the scenarios of tests/faults saw, as a table and as a file: no figure comes by hand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tabulate import tabulate
+
+Observe = Callable[[int, str, str, str], None]
+
+_rows: list[dict[str, Any]] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--observed", metavar="FILE", help="write what the scenarios saw to this file")
+
+
+@pytest.fixture
+def observed(request: pytest.FixtureRequest) -> Observe:
+    """Note the number of a scenario, its fault, what held, and the figures seen."""
+
+    def observe(scenario: int, fault: str, held: str, figures: str) -> None:
+        row = {"scenario": scenario, "fault": fault, "held": held, "figures": figures}
+        # These come along with the report of the test, also from another process.
+        request.node.user_properties.append(("observed", row))
+
+    return observe
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        _rows.extend(
+            row | {"outcome": report.outcome}
+            for name, row in report.user_properties
+            if name == "observed" and isinstance(row, dict)
+        )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if not config.option.observed:
+        return
+    rows = sorted(_rows, key=lambda row: (row["scenario"], row["fault"]))
+    terminalreporter.section("observed")
+    # By its own width: a terminal that is narrower would cut figures off.
+    widths = [None, 40, 50, 60, None]
+    terminalreporter.write_line(tabulate(rows, headers="keys", maxcolwidths=widths))
+    Path(config.option.observed).write_text(
+        json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    )
