@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,12 @@ class Service:
 
     def wait_for_relay(self) -> None:
         """Return when it publishes."""
-        until(lambda: self._readiness()["relay"]["state"] == "publishing", 20, self._explain)
+        until(lambda: self.relay()["state"] == "publishing", 20, self._explain)
+
+    def relay(self) -> dict[str, Any]:
+        """What it says about its relay."""
+        status: dict[str, Any] = self._readiness()["relay"]
+        return status
 
     def _readiness(self) -> dict[str, Any]:
         try:
@@ -90,6 +95,13 @@ class Service:
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it do nothing meanwhile, as a machine that hangs."""
+        self._process.send_signal(signal.SIGSTOP)
+        yield
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it without any chance to clean up."""

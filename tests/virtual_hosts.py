@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +21,30 @@ class VirtualHost:
     name: str
 
     @property
+    def broker(self) -> RabbitMQ:
+        return _broker()
+
+    @property
     def url(self) -> str:
-        return _broker().url + self.name
+        return self.broker.url + self.name
 
     def control(self, command: str, *arguments: str) -> str:
         """Run `rabbitmqctl` on it; answer what it prints."""
-        return _broker().control(command, "--vhost", self.name, *arguments)
+        return self.broker.control(command, "--vhost", self.name, *arguments)
+
+    @contextmanager
+    def a_user(self, password: str) -> Iterator[str]:
+        """Let somebody in, who is named as it is; answer the URL."""
+        self.broker.control("add_user", self.name, password)
+        try:
+            self.control("set_permissions", self.name, ".*", ".*", ".*")
+            place = self.url.rpartition("@")[2]
+            yield f"amqp://{self.name}:{password}@{place}"
+        finally:
+            self.broker.control("delete_user", self.name)
+
+    def unlimit(self) -> None:
+        self.control("clear_policy", "limit")
 
     def limit(self, queue: str, messages: int) -> None:
         """Let a queue refuse what comes when so many messages wait in it, more or less."""

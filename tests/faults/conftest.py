@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,14 +99,19 @@ def ledger(organization: int) -> Ledger:
 
 
 @pytest.fixture
-async def scene(
+def unwatched_scene(
     scene_settings: Settings,
     api_key: str,
     connection: Connection,
     ledger: Ledger,
     start_service: Callable[..., Service],
     rabbitmq: RabbitMQ,
-) -> AsyncIterator[Scene]:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(witness(ledger, scene_settings))
-        yield Scene(scene_settings, api_key, connection, ledger, start_service, rabbitmq)
+) -> Scene:
+    """A scene whose queues nobody reads yet."""
+    return Scene(scene_settings, api_key, connection, ledger, start_service, rabbitmq)
+
+
+@pytest.fixture
+async def scene(unwatched_scene: Scene) -> AsyncIterator[Scene]:
+    async with witness(unwatched_scene.ledger, unwatched_scene.settings):
+        yield unwatched_scene
