@@ -11,6 +11,7 @@ from service import (
     assistants,
     auth,
     background,
+    backlog,
     bodies,
     callers,
     campaigns,
@@ -20,7 +21,6 @@ from service import (
     health,
     limits,
     lists,
-    outbox,
     postgres,
     problems,
     pruning,
@@ -68,7 +68,7 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
             pruning.context,
             assistants.context,
             *([relay.context] if with_relay else []),
-            outbox.context,
+            backlog.context,
             _use_cases,
             background.context,
         ]
@@ -116,7 +116,7 @@ async def _use_cases(app: web.Application) -> AsyncIterator[None]:
     settings, pool = app[SETTINGS], app[postgres.POOL]
     kept = answers.Answers(pool, settings.idempotency_kept)
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        pool, app[assistants.ASSISTANTS], kept, app[outbox.OUTBOX]
+        pool, app[assistants.ASSISTANTS], kept, app[backlog.BACKLOG]
     )
     app[lists.LISTS] = lists.Lists(
         pool, settings.database_pool_size, settings.database_timeout_seconds
@@ -126,7 +126,7 @@ async def _use_cases(app: web.Application) -> AsyncIterator[None]:
         app[campaigns.CAMPAIGNS],
         app[assistants.ASSISTANTS],
         kept,
-        app[outbox.OUTBOX],
+        app[backlog.BACKLOG],
         settings.database_timeout_seconds,
     )
     yield

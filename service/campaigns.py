@@ -9,12 +9,12 @@ from service import drafts, events, postgres, queries, schemas
 from service.access import Trace
 from service.answers import Answers
 from service.assistants import Assistants
+from service.backlog import Backlog
 from service.drafts import Campaign, Draft
 from service.fields import LONGEST_NAME
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
 from service.keys import Caller
-from service.outbox import Outbox
 from service.patches import Patch
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
@@ -35,12 +35,12 @@ class Campaigns:
         pool: postgres.Pool,
         assistants: Assistants,
         answers: Answers,
-        outbox: Outbox,
+        backlog: Backlog,
     ) -> None:
         self._pool = pool
         self._assistants = assistants
         self._answers = answers
-        self._outbox = outbox
+        self._backlog = backlog
         self._reserved_ids: deque[int] = deque()
 
     async def create_draft(
@@ -54,7 +54,7 @@ class Campaigns:
             invalid.InvalidBody, assistants.Unavailable, turns.Overloaded: the assistant is not
                 accepted.
             idempotency.KeyReused: the key of the attempt belongs to another one.
-            outbox.Full: nothing is stored.
+            backlog.Full: nothing is stored.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
 
@@ -95,7 +95,7 @@ class Campaigns:
     async def _store(
         self, caller: Caller, draft: Draft, trace: Trace, attempt: Attempt | None
     ) -> Answer | None:
-        self._outbox.check_room()
+        self._backlog.check_room()
         async with self._pool.acquire() as connection:
             campaign_id = await self._next_id(connection)
             campaign = drafts.new(campaign_id, caller.organization_id, draft)
@@ -103,7 +103,7 @@ class Campaigns:
             stored = await queries.create_draft(connection, version, attempt, self._answers.kept)
         if not stored:
             return None
-        self._outbox.wake()
+        self._backlog.wake()
         return version.answer
 
     async def rehearse(self, caller: Caller, draft: Draft) -> dict[str, object]:

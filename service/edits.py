@@ -10,12 +10,12 @@ from service import events, postgres, queries, schemas
 from service.access import Trace
 from service.answers import Answers
 from service.assistants import Assistants
+from service.backlog import Backlog
 from service.campaigns import Campaigns
 from service.drafts import Campaign
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
 from service.keys import Caller
-from service.outbox import Outbox
 from service.patches import Patch
 from service.preconditions import Precondition
 from service.turns import Overloaded, TurnsOfEach
@@ -53,14 +53,14 @@ class Edits:
         campaigns: Campaigns,
         assistants: Assistants,
         answers: Answers,
-        outbox: Outbox,
+        backlog: Backlog,
         most_seconds: float,
     ) -> None:
         self._pool = pool
         self._campaigns = campaigns
         self._assistants = assistants
         self._answers = answers
-        self._outbox = outbox
+        self._backlog = backlog
         self._most_seconds = most_seconds
         self._turns: TurnsOfEach[tuple[int, int]] = TurnsOfEach(1, most_seconds)
 
@@ -74,7 +74,7 @@ class Edits:
             assistants.Unavailable, turns.Overloaded: the assistant is not accepted.
             turns.Overloaded: too many others are quicker.
             idempotency.KeyReused: the key of the attempt belongs to another one.
-            outbox.Full: nothing is stored.
+            backlog.Full: nothing is stored.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
 
@@ -111,7 +111,7 @@ class Edits:
             NotNow: it is running.
             turns.Overloaded: too many others are quicker.
             idempotency.KeyReused: the key of the attempt belongs to another one.
-            outbox.Full: nothing is stored.
+            backlog.Full: nothing is stored.
             postgres.Unavailable: nothing is stored, or the connection broke before that was sure.
         """
 
@@ -154,11 +154,11 @@ class Edits:
             return await self._answers.or_earlier(edit.caller, edit.attempt, take_steps)
 
     async def _store(self, version: Version, attempt: Attempt | None) -> bool:
-        self._outbox.check_room()
+        self._backlog.check_room()
         async with self._pool.acquire() as connection:
             stored = await queries.change_campaign(connection, version, attempt, self._answers.kept)
         if stored:
-            self._outbox.wake()
+            self._backlog.wake()
         return stored
 
 

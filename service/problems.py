@@ -13,6 +13,7 @@ from service import (
     access,
     assistants,
     auth,
+    backlog,
     bodies,
     campaigns,
     connections,
@@ -20,7 +21,6 @@ from service import (
     idempotency,
     invalid,
     limits,
-    outbox,
     postgres,
     preconditions,
     slots,
@@ -155,11 +155,11 @@ KINDS: dict[type[BaseException], Kind] = {
         headers=(("Retry-After", f"{assistants.PAUSE_SECONDS:.0f}"),),
         logged=False,
     ),
-    outbox.Full: Kind(
+    backlog.Full: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "outbox-full",
         "Too many events wait for the broker",
-        headers=(("Retry-After", f"{outbox.REVIEW_SECONDS:.0f}"),),
+        headers=(("Retry-After", f"{backlog.REVIEW_SECONDS:.0f}"),),
         # Told once, when it begins.
         logged=False,
     ),

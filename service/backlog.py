@@ -1,4 +1,4 @@
-"""Outbox, as those see it who store events: whether there is room, and who is told of a new one."""
+"""Backlog: whether there is room for one more event, and who is told when there is one."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -20,7 +20,7 @@ class Full(Exception):
     """More events wait for the broker than the settings allow."""
 
 
-class Outbox:
+class Backlog:
     """Takes events until too many wait: a broker that stays away must not fill the disk."""
 
     def __init__(self, pool: postgres.Pool, most_events: int, wake: Callable[[], None]) -> None:
@@ -43,13 +43,13 @@ class Outbox:
             logger.warning("outbox", full=self._is_full, most_events=self._most_events)
 
 
-OUTBOX: web.AppKey[Outbox] = web.AppKey("OUTBOX")
+BACKLOG: web.AppKey[Backlog] = web.AppKey("BACKLOG")
 
 
 async def context(app: web.Application) -> AsyncIterator[None]:
-    """Review the outbox that `app` stores to."""
-    opened = app[OUTBOX] = Outbox(app[POOL], app[SETTINGS].outbox_events, _wake_of(app))
-    app[BACKGROUND].repeat("reviewing the outbox", opened.review, REVIEW_SECONDS)
+    """Review the backlog that `app` adds to."""
+    opened = app[BACKLOG] = Backlog(app[POOL], app[SETTINGS].outbox_events, _wake_of(app))
+    app[BACKGROUND].repeat("reviewing the backlog", opened.review, REVIEW_SECONDS)
     yield
 
 

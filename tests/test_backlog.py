@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from service.app import create_app
-from service.outbox import OUTBOX
+from service.backlog import BACKLOG
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start
@@ -31,13 +31,13 @@ async def bounded(app: web.Application, api_key: str, aiohttp_client: Start) -> 
     for number in range(2):
         headers = {"Idempotency-Key": f"key-{number}"}
         assert (await client.post(URL, json=EXAMPLE, headers=headers)).status == 201
-        await app[OUTBOX].review()
+        await app[BACKLOG].review()
     return client
 
 
 async def fill(app: web.Application, client: Client) -> None:
     assert (await client.post(URL, json=EXAMPLE)).status == 201
-    await app[OUTBOX].review()
+    await app[BACKLOG].review()
 
 
 async def count(connection: Connection) -> tuple[int, int]:
@@ -95,7 +95,7 @@ async def test_creates_go_on_when_events_have_left(
 ) -> None:
     await fill(app, bounded)
     await connection.execute("DELETE FROM outbox WHERE campaign_id = 1")
-    await app[OUTBOX].review()
+    await app[BACKLOG].review()
     assert (await bounded.post(URL, json=EXAMPLE)).status == 201
 
 
@@ -109,7 +109,7 @@ async def test_the_service_reviews_the_outbox_by_itself(
     aiohttp_client: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.outbox.REVIEW_SECONDS", 0.05)
+    monkeypatch.setattr("service.backlog.REVIEW_SECONDS", 0.05)
     app = create_app(replace(settings, amqp_url=NOWHERE, outbox_events=1))
     client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
     for _ in range(2):
