@@ -1,0 +1,141 @@
+"""The commands of `campaigns`, their options, and what they say of themselves."""
+
+import argparse
+from collections.abc import Callable
+
+from service import (
+    arguments,
+    broker,
+    key_commands,
+    keys,
+    republish_command,
+    serve_commands,
+    settings,
+    tail_command,
+)
+from service.settings import Settings
+
+# Ten years; whoever wants longer wants a key that does not end.
+_MOST_DAYS = 3650
+
+
+def parser() -> argparse.ArgumentParser:
+    campaigns = argparse.ArgumentParser(
+        prog="campaigns",
+        description="The campaign service. Settings come from the environment and "
+        f"{settings.DEFAULT_FILE.name}, which lists them all; CONFIG_FILE names another file.",
+    )
+    commands = campaigns.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    serve = _command(
+        commands, "serve", serve_commands.serve, "run the API and its relay until SIGTERM or Ctrl-C"
+    )
+    serve.add_argument(
+        "--no-relay", action="store_true", help="the API only: 'campaigns relay' runs elsewhere"
+    )
+    _command(
+        commands,
+        "relay",
+        serve_commands.relay,
+        "run a relay alone, with /healthz and /readyz, as long",
+    )
+    _command(
+        commands, "migrate", serve_commands.migrate, "apply schema.sql; once more changes nothing"
+    )
+
+    _add_key_commands(_group(commands, "keys", "manage API keys"))
+
+    events_commands = _group(commands, "events", "look at events, or send them again")
+    watch = _command(events_commands, "tail", tail_command.watch, "print events as they arrive")
+    watch.add_argument("--json", action="store_true", help="one event a line, as published")
+    _add_republish(events_commands)
+    return campaigns
+
+
+def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    create = _command(commands, "create", key_commands.create, "make an API key and print it, once")
+    create.add_argument(
+        "--name", metavar="TEXT", type=arguments.words, required=True, help="what it is for"
+    )
+    create.add_argument(
+        "--scopes", nargs="+", choices=keys.SCOPES, default=keys.SCOPES, metavar="SCOPE",
+        help=f"what it may do, of {', '.join(keys.SCOPES)} (all)",
+    )  # fmt: skip
+    create.add_argument(
+        "--from-stdin", action="store_true", help="store the key on standard input instead"
+    )
+    show = _command(commands, "list", key_commands.list_, "show the keys of an organization")
+    revoke = _command(commands, "revoke", key_commands.revoke, "end a key now")
+    rotate = _command(commands, "rotate", key_commands.rotate, "replace a key by a new one")
+    rotate.add_argument(
+        "--grace-hours", type=arguments.up_to(_MOST_DAYS * 24, minimum=0), default=24, metavar="N",
+        help="how long the old key stays valid (24)",
+    )  # fmt: skip
+    for command in (create, show, revoke, rotate):
+        command.add_argument(
+            "--organization",
+            metavar="N",
+            type=arguments.positive,
+            required=True,
+            help="whose key it is",
+        )
+    for command in (revoke, rotate):
+        command.add_argument(
+            "--id", metavar="N", type=arguments.positive, required=True, help="which key"
+        )
+    for command in (create, rotate):
+        command.add_argument(
+            "--expires-in-days",
+            type=arguments.up_to(_MOST_DAYS, minimum=0.001),
+            metavar="N",
+            help="when the new key ends (never; after a rotation, after as long again)",
+        )
+    for command in (create, show, revoke, rotate):
+        command.add_argument("--json", action="store_true", help="as JSON, for scripts")
+
+
+def _add_republish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    again = _command(
+        commands, "republish", republish_command.republish, "send events of the past again"
+    )
+    for name, place, text in (
+        ("--from", "since", "of this time and later, as 2026-11-23T12:00:00Z"),
+        ("--to", "until", "before this time"),
+    ):
+        again.add_argument(
+            name, dest=place, metavar="TIME", type=arguments.time, required=True, help=text
+        )
+    again.add_argument(
+        "--type", dest="types", action="append", choices=broker.EVENT_TYPES, metavar="TYPE",
+        help=f"only these, of {', '.join(broker.EVENT_TYPES)}; may be repeated (all)",
+    )  # fmt: skip
+    again.add_argument(
+        "--organization", metavar="N", type=arguments.positive, help="only its events (all)"
+    )
+    again.add_argument(
+        "--rate", metavar="N", type=arguments.up_to(10_000, minimum=0.1), default=100,
+        help="events a second, at most (100)",
+    )  # fmt: skip
+    again.add_argument("--dry-run", action="store_true", help="send nothing, count only")
+    again.add_argument("--json", action="store_true", help="one summary as JSON, for scripts")
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace, Settings], None],
+    summary: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=_sentence(summary))
+    command.set_defaults(command=run)
+    return command
+
+
+def _group(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    group = commands.add_parser(name, help=summary, description=_sentence(summary))
+    return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
