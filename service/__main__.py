@@ -5,10 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import asyncpg
-
-from service import commands, logs, postgres, settings
-from service.failure import Failure
+from service import commands, failure, logs, settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,31 +16,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         loaded = settings.load(os.environ)
         logs.configure(loaded)
-        options.command(options, loaded)
+        return options.command(options, loaded) or 0
     except KeyboardInterrupt:
         return 130
     except settings.SettingsError as error:
         return _failed(f"these settings are wrong: {error}")
-    except postgres.Unavailable as error:
-        return _failed(f"PostgreSQL cannot be used, check DATABASE_URL: {error}")
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-        return _failed("the database has no schema, or an old one: run 'campaigns migrate' first")
-    except asyncpg.InsufficientPrivilegeError as error:
-        return _failed(f"{_refusal(error)}; this needs the DATABASE_URL of the tables' owner")
-    except asyncpg.PostgresError as error:
-        return _failed(_refusal(error))
+    except failure.OF_DATABASE as error:
+        return _failed(failure.of_database(error))
     except BrokenPipeError:
         # Whoever read our output has enough; Python must not try to flush the rest of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Failure as error:
+    except failure.Failure as error:
         return _failed(str(error))
-    return 0
-
-
-def _refusal(error: asyncpg.PostgresError) -> str:
-    # Only its first line: the details may quote what was to be stored.
-    return f"PostgreSQL refuses: {error.args[0].splitlines()[0]}"
 
 
 def _failed(sentence: str) -> int:

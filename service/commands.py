@@ -8,15 +8,20 @@ from service import (
     broker,
     key_commands,
     keys,
+    parked_commands,
     republish_command,
     serve_commands,
     settings,
+    status_command,
     tail_command,
 )
 from service.settings import Settings
 
 # Ten years; whoever wants longer wants a key that does not end.
 _MOST_DAYS = 3650
+
+# Parked events in one table.
+_MOST_PARKED = 10_000
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     events_commands = _group(commands, "events", "look at events, or send them again")
     watch = _command(events_commands, "tail", tail_command.watch, "print events as they arrive")
     watch.add_argument("--json", action="store_true", help="one event a line, as published")
+    _add_status(events_commands)
+    _add_parked_commands(_group(events_commands, "parked", "manage events that are given up"))
     _add_republish(events_commands)
     return campaigns
 
@@ -93,6 +100,41 @@ def _add_key_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         command.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
+def _add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    status = _command(
+        commands, "status", status_command.show, "tell how outbox, queues and a process fare"
+    )
+    status.epilog = status_command.EXIT_STATUS
+    status.add_argument(
+        "--url", metavar="URL", type=arguments.web_address,
+        help="the process to ask, with its relay (HTTP_HOST and HTTP_PORT of the settings)",
+    )  # fmt: skip
+    status.add_argument("--json", action="store_true", help="as JSON, for scripts")
+
+
+def _add_parked_commands(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    table = _command(commands, "list", parked_commands.list_, "show parked events, oldest first")
+    table.add_argument(
+        "--limit", metavar="N", type=arguments.at_most(_MOST_PARKED), default=50,
+        help="how many, at most (50)",
+    )  # fmt: skip
+    show = _command(commands, "show", parked_commands.show, "show all of a parked event")
+    replay = _command(commands, "replay", parked_commands.replay, "let the relay try again")
+    discard = _command(commands, "discard", parked_commands.discard, "delete a parked event")
+    chosen = replay.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--all", action="store_true", help="all that are parked")
+    discard.add_argument("--yes", action="store_true", help="without it, only tell what it means")
+    for command, required in ((show, True), (chosen, False), (discard, True)):
+        command.add_argument(
+            "--event-id", metavar="UUID", type=arguments.event_id, required=required,
+            help="which event",
+        )  # fmt: skip
+    for parser in (table, show, replay, discard):
+        parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+
+
 def _add_republish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     again = _command(
         commands, "republish", republish_command.republish, "send events of the past again"
@@ -122,7 +164,7 @@ def _add_republish(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    run: Callable[[argparse.Namespace, Settings], None],
+    run: Callable[[argparse.Namespace, Settings], int | None],
     summary: str,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=summary, description=_sentence(summary))

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import orjson
-import uvloop
 from tabulate import tabulate
 
 from service import keys, postgres, queries
@@ -28,7 +27,7 @@ def create(options: argparse.Namespace, settings: Settings) -> None:
         options.organization, options.name, frozenset(options.scopes), _expiry(options)
     )
     try:
-        caller = _with_connection(settings, lambda connection: keys.add(connection, grant, key))
+        caller = postgres.run(settings, lambda connection: keys.add(connection, grant, key))
     except keys.KeyTaken as error:
         raise Failure(
             "this key is stored already, for another organization, with other scopes or another end"
@@ -47,7 +46,7 @@ def _given_key() -> str:
 
 def list_(options: argparse.Namespace, settings: Settings) -> None:
     """Print the keys of an organization, also those that have ended."""
-    found = _with_connection(
+    found = postgres.run(
         settings, lambda connection: queries.list_keys(connection, options.organization)
     )
     if options.json:
@@ -96,21 +95,11 @@ def _of_a_key(
     act: Callable[[postgres.Connection, int, int], Awaitable[_Result]],
 ) -> _Result:
     try:
-        return _with_connection(
+        return postgres.run(
             settings, lambda connection: act(connection, options.organization, options.id)
         )
     except keys.NoSuchKey as error:
         raise Failure("the organization has no such key that is valid: see 'keys list'") from error
-
-
-def _with_connection(
-    settings: Settings, act: Callable[[postgres.Connection], Awaitable[_Result]]
-) -> _Result:
-    async def run() -> _Result:
-        async with postgres.connect(settings) as connection:
-            return await act(connection)
-
-    return uvloop.run(run())
 
 
 def _print_key(key: str, caller: keys.Caller, options: argparse.Namespace) -> None:

@@ -1,12 +1,13 @@
 """PostgreSQL: the pool of this process, and the schema that it expects to find."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import asyncpg
 import structlog
+import uvloop
 from aiohttp import web
 
 from service.settings import SETTINGS, Settings
@@ -19,6 +20,8 @@ SCHEMA_REVISION = 5
 Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 )
+
+_Result = TypeVar("_Result")
 
 # Seconds for closing all connections, which takes a round trip.
 _CLOSING_SECONDS = 1.0
@@ -125,6 +128,20 @@ async def connect(settings: Settings) -> AsyncIterator[Connection]:
             yield connection
         finally:
             await connection.close(timeout=settings.database_timeout_seconds)
+
+
+def run(settings: Settings, act: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+    """Do all that a command does, over a connection of its own.
+
+    Raises:
+        Unavailable: as above.
+    """
+
+    async def connected() -> _Result:
+        async with connect(settings) as connection:
+            return await act(connection)
+
+    return uvloop.run(connected())
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service import drafts, events, history, idempotency, keys, listings
+from service import drafts, events, history, idempotency, keys, listings, outbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
+    from uuid import UUID
 
     import asyncpg
 
@@ -47,6 +48,9 @@ def _ordered(name: str, order: listings.Order, looked: listings.SortKey) -> str:
 
 # For statements on a range of the history, which may be most of it.
 _RANGE_SECONDS = 600.0
+
+# For statements on the whole outbox, which is large after an outage.
+_BACKLOG_SECONDS = 30.0
 
 _USUAL = listings.Listing().order
 STATEMENTS = {
@@ -455,3 +459,47 @@ async def park_event(connection: Connection, event: events.Event, reason: str) -
         event.sequence,
         reason,
     )
+
+
+async def count_waiting(connection: Connection) -> outbox.Waiting:
+    row = await connection.fetchrow(STATEMENTS["count_waiting"], timeout=_BACKLOG_SECONDS)
+    assert row is not None
+    return outbox.Waiting(**row)
+
+
+async def count_reasons(connection: Connection, limit: int) -> list[outbox.Reason]:
+    rows = await connection.fetch(STATEMENTS["count_reasons"], limit, timeout=_BACKLOG_SECONDS)
+    return [outbox.Reason(**row) for row in rows]
+
+
+async def count_passages(connection: Connection) -> outbox.Passages:
+    row = await connection.fetchrow(STATEMENTS["count_passages"])
+    assert row is not None
+    return outbox.Passages(**row)
+
+
+async def list_parked(connection: Connection, limit: int) -> list[outbox.Parked]:
+    rows = await connection.fetch(STATEMENTS["list_parked"], limit, timeout=_BACKLOG_SECONDS)
+    return [outbox.Parked(**row) for row in rows]
+
+
+async def find_parked(connection: Connection, event_id: UUID) -> outbox.ParkedEvent | None:
+    return _parked(await connection.fetchrow(STATEMENTS["find_parked"], event_id))
+
+
+async def replay_events(connection: Connection, event_id: UUID | None) -> outbox.Replay:
+    """None: all that are parked."""
+    row = await connection.fetchrow(STATEMENTS["replay_events"], event_id, timeout=_BACKLOG_SECONDS)
+    assert row is not None
+    return outbox.Replay(**row)
+
+
+async def discard_event(connection: Connection, event_id: UUID) -> outbox.ParkedEvent | None:
+    """What was deleted; None: no such event was parked."""
+    return _parked(await connection.fetchrow(STATEMENTS["discard_event"], event_id))
+
+
+def _parked(row: asyncpg.Record | None) -> outbox.ParkedEvent | None:
+    if row is None:
+        return None
+    return outbox.ParkedEvent(**dict(row) | {"headers": orjson.loads(row["headers"])})

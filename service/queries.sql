@@ -706,3 +706,184 @@ WHERE
     organization_id = $1
     AND campaign_id = $2
     AND sequence = $3;
+
+-- name: count_waiting
+-- How many events wait and for what: an event goes after all earlier ones of its campaign, not before.
+SELECT
+    count(*) AS waiting,
+    count(*) FILTER (WHERE goes_at <= now()) AS due,
+    count(*) FILTER (WHERE goes_at > now() AND goes_at < 'infinity' AND next_attempt_at > now()) AS postponed,
+    count(*) FILTER (WHERE goes_at > now() AND goes_at < 'infinity' AND next_attempt_at <= now()) AS behind_postponed,
+    count(*) FILTER (WHERE next_attempt_at = 'infinity') AS parked,
+    count(*) FILTER (WHERE goes_at = 'infinity' AND next_attempt_at < 'infinity') AS behind_parked,
+    extract(epoch FROM now() - min(waits_since))::float8 AS oldest_seconds
+FROM (
+    SELECT
+        next_attempt_at,
+        max(next_attempt_at) OVER (PARTITION BY organization_id, campaign_id ORDER BY sequence) AS goes_at,
+        -- An event of the past that was republished is old, but has not waited for long.
+        CASE WHEN attempts = 0 AND next_attempt_at < 'infinity' THEN next_attempt_at ELSE created_at END AS waits_since
+    FROM outbox
+) o;
+
+-- name: count_reasons
+-- Why events are postponed or parked, the most frequent reasons first.
+SELECT
+    next_attempt_at = 'infinity' AS parked,
+    coalesce(last_error, 'unknown') AS reason,
+    count(*) AS events
+FROM outbox
+WHERE next_attempt_at > now()
+GROUP BY
+    1,
+    2
+ORDER BY
+    events DESC,
+    reason
+LIMIT $1;
+
+-- name: count_passages
+-- How many events have ever come into the outbox, and left it; up to a second late.
+SELECT
+    n_tup_ins AS entered,
+    n_tup_del AS gone,
+    extract(epoch FROM clock_timestamp())::float8 AS at
+FROM pg_stat_user_tables
+WHERE relid = 'outbox'::regclass;
+
+-- name: list_parked
+-- Parked events, the oldest first, and how many wait behind each.
+SELECT
+    organization_id,
+    campaign_id,
+    sequence,
+    event_type AS type,
+    event_id,
+    created_at,
+    attempts,
+    (
+        SELECT count(*)
+        FROM outbox later
+        WHERE
+            later.organization_id = o.organization_id
+            AND later.campaign_id = o.campaign_id
+            AND later.sequence > o.sequence
+    ) AS behind,
+    coalesce(last_error, 'unknown') AS reason
+FROM outbox o
+WHERE next_attempt_at = 'infinity'
+ORDER BY
+    created_at,
+    organization_id,
+    campaign_id,
+    sequence
+LIMIT $1;
+
+-- name: find_parked
+-- All of a parked event, and whether it could be republished if it were not here any more.
+SELECT
+    organization_id,
+    campaign_id,
+    sequence,
+    event_type AS type,
+    event_id,
+    created_at,
+    attempts,
+    (
+        SELECT count(*)
+        FROM outbox later
+        WHERE
+            later.organization_id = o.organization_id
+            AND later.campaign_id = o.campaign_id
+            AND later.sequence > o.sequence
+    ) AS behind,
+    coalesce(last_error, 'unknown') AS reason,
+    EXISTS (
+        SELECT 1
+        FROM campaign_history h
+        WHERE
+            h.organization_id = o.organization_id
+            AND h.campaign_id = o.campaign_id
+            AND h.version = o.sequence
+            AND h.event_id = o.event_id
+    ) AS in_history,
+    headers,
+    body
+FROM outbox o
+WHERE
+    event_id = $1
+    AND next_attempt_at = 'infinity';
+
+-- name: replay_events
+-- Lets the relay try a parked event, or all of them, once more; tells how many waited behind.
+WITH replayed AS (
+    UPDATE outbox
+    SET
+        next_attempt_at = now(),
+        attempts = 0
+    WHERE
+        next_attempt_at = 'infinity'
+        AND ($1::uuid IS NULL OR event_id = $1)
+    RETURNING
+        organization_id,
+        campaign_id,
+        sequence
+),
+
+campaigns_first AS (
+    SELECT
+        organization_id,
+        campaign_id,
+        min(sequence) AS sequence
+    FROM replayed
+    GROUP BY
+        organization_id,
+        campaign_id
+)
+SELECT
+    (SELECT count(*) FROM replayed) AS replayed,
+    (
+        SELECT count(*)
+        FROM campaigns_first f
+        JOIN outbox later ON
+            later.organization_id = f.organization_id
+            AND later.campaign_id = f.campaign_id
+            AND later.sequence > f.sequence
+        -- Those that are replayed look parked here, as the statement sees what was before it.
+        WHERE later.next_attempt_at < 'infinity'
+    ) AS behind;
+
+-- name: discard_event
+-- Deletes a parked event, and tells all of it, as find_parked does.
+DELETE FROM outbox o
+WHERE
+    event_id = $1
+    AND next_attempt_at = 'infinity'
+RETURNING
+    organization_id,
+    campaign_id,
+    sequence,
+    event_type AS type,
+    event_id,
+    created_at,
+    attempts,
+    (
+        SELECT count(*)
+        FROM outbox later
+        WHERE
+            later.organization_id = o.organization_id
+            AND later.campaign_id = o.campaign_id
+            AND later.sequence > o.sequence
+    ) AS behind,
+    coalesce(last_error, 'unknown') AS reason,
+    EXISTS (
+        SELECT 1
+        FROM campaign_history h
+        WHERE
+            h.organization_id = o.organization_id
+            AND h.campaign_id = o.campaign_id
+            AND h.version = o.sequence
+            AND h.event_id = o.event_id
+    ) AS in_history,
+    headers,
+    body;

@@ -8,7 +8,7 @@ import orjson
 import uvloop
 from tabulate import tabulate
 
-from service import broker, history, postgres, queries, republishing
+from service import broker, history, outbox, postgres, queries, republishing
 from service.failure import Failure
 from service.republishing import Progress
 from service.settings import Settings
@@ -67,7 +67,7 @@ def _check(progress: Progress) -> None:
 
 def _without_bytes(progress: Progress) -> str:
     kept = "not available: they were stored by a release that kept no bytes"
-    return f"{_events(progress.unavailable)} {kept}"
+    return f"{outbox.events(progress.unavailable)} {kept}"
 
 
 def _tell(progress: Progress, options: argparse.Namespace) -> None:
@@ -76,18 +76,14 @@ def _tell(progress: Progress, options: argparse.Namespace) -> None:
         rows = [(c.organization_id, c.type, c.events, c.unavailable) for c in progress.counts]
         print(tabulate(rows, heading))
         seconds = progress.events / options.rate
-        print(f"{_events(progress.events)} to be sent again, in about {seconds:.0f} seconds.")
+        print(f"{outbox.events(progress.events)} to be sent again, in about {seconds:.0f} seconds.")
     else:
         print(
-            f"{_events(progress.republished)} in the outbox again, for the relay to publish; "
+            f"{outbox.events(progress.republished)} in the outbox again, for the relay to publish; "
             f"{progress.already_waiting:,} had not left it yet."
         )
     if progress.unavailable:
         print(f"{_without_bytes(progress)}.", file=sys.stderr)
-
-
-def _events(number: int) -> str:
-    return "1 event is" if number == 1 else f"{number:,} events are"
 
 
 def _tell_rest(progress: Progress, continue_from: datetime) -> None:

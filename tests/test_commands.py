@@ -139,6 +139,12 @@ def test_what_is_wrong_is_said_in_one_sentence(
         ["events"],
         ["events", "tail"],
         ["events", "republish"],
+        ["events", "status"],
+        ["events", "parked"],
+        ["events", "parked", "list"],
+        ["events", "parked", "show"],
+        ["events", "parked", "replay"],
+        ["events", "parked", "discard"],
     ],
 )
 def test_every_command_explains_itself(arguments: list[str]) -> None:

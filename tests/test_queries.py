@@ -148,6 +148,8 @@ EXCEPTIONS = {
     "count_events": "the bus may have lost the events of all",
     "outbox_exceeds": "the disk is one for all",
     "find_events": "the bus may have lost the events of all",
+    "count_waiting": "operators look after the events of all",
+    "count_reasons": "operators look after the events of all",
     "names_without_key": "a migration is for all",
     "prune_answers": "old answers of all are forgotten",
 }

@@ -20,9 +20,13 @@ ROLES = ("campaigns_service", "campaigns_relay")
 
 OF_THE_OWNER = {"add_key", "list_keys", "revoke_key", "expire_key"}
 OF_THE_OWNER |= {"count_events", "find_events", "republish_events"}
+OF_THE_OWNER |= {"find_parked", "discard_event"}
 OF_THE_RELAY = {"claim_events", "delete_events", "postpone_event", "park_event"}
-# What is asked of the outbox by those who fill it, and granted to those who empty it anyway.
-OF_BOTH = {"outbox_exceeds"}
+# What operators ask of the outbox alone, the relay's login could ask, too.
+OF_THE_RELAY |= {"count_waiting", "count_reasons", "list_parked", "replay_events"}
+# PostgreSQL shows its counters to every login; how much waits is asked by those who fill the outbox,
+# and those who empty it see it anyway.
+OF_BOTH = {"count_passages", "outbox_exceeds"}
 STATEMENTS_OF = {
     "campaigns_service": queries.STATEMENTS.keys() - OF_THE_OWNER - OF_THE_RELAY,
     "campaigns_relay": OF_THE_RELAY | OF_BOTH,
@@ -175,6 +179,7 @@ async def test_the_roles_are_neither_owners_nor_superusers(connection: Connectio
         (["migrate"], "the schema is the owner's"),
         (["keys", "create", "--organization", "7", "--name", "a"], "keys are the owner's"),
         (["keys", "list", "--organization", "7"], "keys are the owner's"),
+        (["events", "parked", "list"], "events are the owner's"),
     ],
 )
 def test_the_commands_of_the_owner_say_so_to_others(
