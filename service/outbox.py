@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ class Parked:
     campaign_id: int
     sequence: int
     type: str
-    event_id: UUID
+    event_id: str
     created_at: datetime
     attempts: int
     behind: int

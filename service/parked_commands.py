@@ -119,7 +119,7 @@ def discard(options: argparse.Namespace, settings: Settings) -> None:
     logger.warning(
         "event discarded",
         by=_who(),
-        event_id=str(event.event_id),
+        event_id=event.event_id,
         organization_id=event.organization_id,
         campaign_id=event.campaign_id,
         sequence=event.sequence,

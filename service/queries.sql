@@ -758,7 +758,7 @@ SELECT
     campaign_id,
     sequence,
     event_type AS type,
-    event_id,
+    event_id::text,
     created_at,
     attempts,
     (
@@ -786,7 +786,7 @@ SELECT
     campaign_id,
     sequence,
     event_type AS type,
-    event_id,
+    event_id::text,
     created_at,
     attempts,
     (
@@ -864,7 +864,7 @@ RETURNING
     campaign_id,
     sequence,
     event_type AS type,
-    event_id,
+    event_id::text,
     created_at,
     attempts,
     (

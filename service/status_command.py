@@ -1,6 +1,7 @@
 """`campaigns events status`: what somebody who was paged asks first."""
 
 import argparse
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
@@ -24,6 +25,8 @@ EXIT_STATUS = (
 def show(options: argparse.Namespace, settings: Settings) -> int:
     """Print all that is known; answer whether something is wrong."""
     url = options.url or URL.build(scheme="http", host=settings.http_host, port=settings.http_port)
+    # It would say on its own, before the rest, what is told in its place.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     found = uvloop.run(status.ask(settings, url))
     problems = status.problems(found)
     if options.json:
