@@ -99,7 +99,7 @@ async def ask_queues(settings: Settings) -> list[Queue] | Away:
             return list(
                 await asyncio.gather(
                     *(
-                        _queue(connection, name, settings.amqp_timeout_seconds)
+                        ask_queue(connection, name, settings.amqp_timeout_seconds)
                         for name in (*broker.QUEUES, broker.DEAD_LETTERS)
                     )
                 )
@@ -108,7 +108,7 @@ async def ask_queues(settings: Settings) -> list[Queue] | Away:
         return Away(f"RabbitMQ cannot be used, check AMQP_URL: {_words(error)}")
 
 
-async def _queue(connection: AbstractConnection, name: str, seconds: float) -> Queue:
+async def ask_queue(connection: AbstractConnection, name: str, seconds: float) -> Queue:
     try:
         async with asyncio.timeout(seconds):
             # Of its own, as the broker closes the channel that asks for what is not there.
@@ -131,7 +131,7 @@ async def ask_process(url: URL) -> Process | Away:
         return Away(f"{place} does not answer: {_words(error)}")
     if readiness is None:
         return Away(f"what answers at {place} is no process of this service")
-    return Process(url=str(url), readiness=readiness)
+    return Process(url=str(url).rstrip("/"), readiness=readiness)
 
 
 def _readiness(body: bytes) -> dict[str, object] | None:

@@ -43,7 +43,7 @@ def problems(status: Status) -> list[str]:
 
 def _outbox_problems(found: Outbox | Away) -> list[str]:
     if isinstance(found, Away):
-        return [found.away]
+        return ["the database cannot be asked"]
     waiting, wrong = found.waiting, []
     if waiting.parked:
         wrong.append(f"{outbox.events(waiting.parked)} parked: see 'campaigns events parked list'")
@@ -54,13 +54,13 @@ def _outbox_problems(found: Outbox | Away) -> list[str]:
 
 def _queue_problems(found: Sequence[Queue] | Away) -> list[str]:
     if isinstance(found, Away):
-        return [found.away]
+        return ["the broker cannot be asked"]
     return [f"the queue {queue.name} {queue.problem}" for queue in found if queue.problem]
 
 
 def _process_problems(found: Process | Away) -> list[str]:
     if isinstance(found, Away):
-        return [found.away]
+        return ["the process cannot be asked"]
     wrong, relay = [], found.readiness.get("relay")
     if found.readiness["status"] != "ready":
         wrong.append(f"the process at {found.url} is {found.readiness['status']}")

@@ -50,13 +50,14 @@ def _screen(found: Status, problems: Sequence[str]) -> Iterator[str]:
     yield from _part("Outbox", _outbox(found.outbox))
     yield from _part("Queues", _queues(found.queues))
     yield from _part("Process", _process(found.process))
-    yield from _part("Wrong", problems) if problems else ["All is well."]
+    yield "Wrong" if problems else "All is well."
+    yield from (f"  {problem}" for problem in problems)
 
 
 def _part(heading: str, lines: Iterable[str]) -> Iterator[str]:
     yield heading
     for line in lines:
-        yield f"  {line}"
+        yield f"  {line}".rstrip()
     yield ""
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,14 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from yarl import URL
 
 from dev.rabbitmq import RabbitMQ
-from service import broker
+from service import broker, sources
 from service.app import create_app
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, insert_event
 from tests.consumers import eventually
 from tests.parking import park
+from tests.proxies import Proxy
 from tests.test_commands import campaigns
 from tests.test_create import EXAMPLE
 
@@ -31,7 +32,7 @@ NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
 
 def address(client: Client) -> str:
-    return str(client.make_url("/"))
+    return str(client.make_url("/")).rstrip("/")
 
 
 async def status(
@@ -246,7 +247,7 @@ async def test_without_the_database_the_others_are_told(owner: Settings, api: Cl
     code, told = await status(replace(owner, database_url=NO_DATABASE), address(api))
     assert code == 1
     assert told["outbox"]["away"].startswith("PostgreSQL cannot be used, check DATABASE_URL: ")
-    assert told["problems"] == [told["outbox"]["away"]]
+    assert told["problems"] == ["the database cannot be asked"]
     assert len(told["queues"]) == 4
     assert told["process"]["readiness"]["status"] == "ready"
 
@@ -257,9 +258,9 @@ async def test_a_database_without_the_schema_is_told_with_what_to_do(
 ) -> None:
     await connection.execute("DROP TABLE outbox")
     _, told = await status(owner, address(api))
-    assert told["problems"] == [
+    assert told["outbox"]["away"] == (
         "the database has no schema, or an old one: run 'campaigns migrate' first"
-    ]
+    )
 
 
 @pytest.mark.usefixtures("publisher")
@@ -274,7 +275,7 @@ async def test_without_the_broker_the_others_are_told(owner: Settings, api: Clie
     code, told = await status(replace(owner, amqp_url=NOWHERE), address(api))
     assert code == 1
     assert told["queues"]["away"].startswith("RabbitMQ cannot be used, check AMQP_URL: ")
-    assert told["problems"] == [told["queues"]["away"]]
+    assert told["problems"] == ["the broker cannot be asked"]
     assert told["outbox"]["waiting"]["waiting"] == 0
 
 
@@ -283,7 +284,7 @@ async def test_without_the_process_the_others_are_told(owner: Settings) -> None:
     code, told = await status(owner, "http://127.0.0.1:1")
     assert code == 1
     assert told["process"]["away"].startswith("http://127.0.0.1:1/readyz does not answer: ")
-    assert told["problems"] == [told["process"]["away"]]
+    assert told["problems"] == ["the process cannot be asked"]
     assert (told["outbox"]["waiting"]["waiting"], len(told["queues"])) == (0, 4)
 
 
@@ -324,10 +325,10 @@ async def test_a_relay_that_does_not_publish_is_wrong(owner: Settings, idle_clie
 async def test_what_is_no_process_of_ours_is_not_taken_for_one(
     owner: Settings, api: Client
 ) -> None:
-    _, told = await status(owner, f"{address(api)}api/v1")
-    assert told["problems"] == [
-        f"what answers at {address(api)}api/v1/readyz is no process of this service"
-    ]
+    _, told = await status(owner, f"{address(api)}/api/v1")
+    assert told["process"]["away"] == (
+        f"what answers at {address(api)}/api/v1/readyz is no process of this service"
+    )
 
 
 async def test_the_process_is_the_one_of_the_settings_unless_it_is_named(
@@ -387,3 +388,19 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 def test_the_help_tells_every_exit_status() -> None:
     text = " ".join(campaigns("events", "status", "--help").stdout.split())
     assert "Exit status: 0 when all is well; 1 when something is wrong" in text
+
+
+@pytest.mark.parametrize("cut", [True, False])
+async def test_a_broker_that_goes_away_while_it_is_asked_is_a_problem_of_each_queue(
+    settings: Settings, start_proxy: Callable[[str], Awaitable[Proxy]], cut: bool
+) -> None:
+    proxy = await start_proxy(settings.amqp_url)
+    async with broker.connect(replace(settings, amqp_url=proxy.url)) as connection:
+        if cut:
+            proxy.cutting = True
+        else:
+            proxy.passing.clear()
+        asked = [sources.ask_queue(connection, name, 1) for name in broker.QUEUES]
+        found = await asyncio.gather(*asked)
+    for queue in found:
+        assert (queue.problem or "").startswith("cannot be asked: ")
