@@ -24,8 +24,8 @@ OF_THE_OWNER |= {"find_parked", "discard_event"}
 OF_THE_RELAY = {"claim_events", "delete_events", "postpone_event", "park_event"}
 # What operators ask of the outbox alone, the relay's login could ask, too.
 OF_THE_RELAY |= {"count_waiting", "count_reasons", "list_parked", "replay_events"}
-# PostgreSQL shows its counters to every login; how much waits is asked by those who fill the outbox,
-# and those who empty it see it anyway.
+# PostgreSQL shows its counters to every login; how much waits is for those who fill the outbox to
+# ask, and those who empty it see it anyway.
 OF_BOTH = {"count_passages", "outbox_exceeds"}
 STATEMENTS_OF = {
     "campaigns_service": queries.STATEMENTS.keys() - OF_THE_OWNER - OF_THE_RELAY,
