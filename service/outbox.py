@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Waiting:
     """Numbers of events: each that waits is counted once more, by what it waits for."""
 
-    waiting: int
+    total: int
     due: int
     postponed: int
     behind_postponed: int

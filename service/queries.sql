@@ -710,7 +710,7 @@ WHERE
 -- name: count_waiting
 -- How many events wait and for what: an event goes after all earlier ones of its campaign, not before.
 SELECT
-    count(*) AS waiting,
+    count(*) AS total,
     count(*) FILTER (WHERE goes_at <= now()) AS due,
     count(*) FILTER (WHERE goes_at > now() AND goes_at < 'infinity' AND next_attempt_at > now()) AS postponed,
     count(*) FILTER (WHERE goes_at > now() AND goes_at < 'infinity' AND next_attempt_at <= now()) AS behind_postponed,

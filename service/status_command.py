@@ -69,7 +69,7 @@ def _outbox(found: Outbox | Away) -> Iterator[str]:
     oldest = waiting.oldest_seconds
     came_and_left = f"{rate.entered:,.1f} a second came and {rate.gone:,.1f} left"
     rows = [
-        ("waiting", f"{waiting.waiting:,}"),
+        ("waiting", f"{waiting.total:,}"),
         ("  due", f"{waiting.due:,}"),
         ("  postponed", f"{waiting.postponed:,}"),
         ("  behind a postponed one", f"{waiting.behind_postponed:,}"),

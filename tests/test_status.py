@@ -95,7 +95,7 @@ async def test_all_is_well_with_an_empty_outbox_queues_and_a_relay(
 ) -> None:
     code, told = await status(owner, address(publishing))
     assert (code, told["healthy"], told["problems"]) == (0, True, [])
-    assert told["outbox"]["waiting"]["waiting"] == 0
+    assert told["outbox"]["waiting"]["total"] == 0
     assert told["outbox"]["waiting"]["oldest_seconds"] is None
     assert told["process"]["readiness"]["relay"]["state"] == "publishing"
 
@@ -116,7 +116,7 @@ async def test_every_event_is_counted_by_what_it_waits_for(
     await insert_event(connection, 3, 9, organization_id=2)
     _, told = await status(owner, address(api))
     assert told["outbox"]["waiting"] | {"oldest_seconds": 0} == {
-        "waiting": 10,
+        "total": 10,
         "due": 3,
         "postponed": 1,
         "behind_postponed": 2,
@@ -276,7 +276,7 @@ async def test_without_the_broker_the_others_are_told(owner: Settings, api: Clie
     assert code == 1
     assert told["queues"]["away"].startswith("RabbitMQ cannot be used, check AMQP_URL: ")
     assert told["problems"] == ["the broker cannot be asked"]
-    assert told["outbox"]["waiting"]["waiting"] == 0
+    assert told["outbox"]["waiting"]["total"] == 0
 
 
 @pytest.mark.usefixtures("publisher")
@@ -285,7 +285,7 @@ async def test_without_the_process_the_others_are_told(owner: Settings) -> None:
     assert code == 1
     assert told["process"]["away"].startswith("http://127.0.0.1:1/readyz does not answer: ")
     assert told["problems"] == ["the process cannot be asked"]
-    assert (told["outbox"]["waiting"]["waiting"], len(told["queues"])) == (0, 4)
+    assert (told["outbox"]["waiting"]["total"], len(told["queues"])) == (0, 4)
 
 
 async def test_sources_that_say_nothing_are_given_up(owner: Settings, silent: str) -> None:
