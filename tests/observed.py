@@ -41,13 +41,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if not config.option.observed:
+    if not _rows or not (config.option.observed or config.option.verbose > 0):
         return
     rows = sorted(_rows, key=lambda row: (row["scenario"], row["fault"]))
     terminalreporter.section("observed")
     # By its own width: a terminal that is narrower would cut figures off.
     widths = [None, 40, 50, 60, None]
     terminalreporter.write_line(tabulate(rows, headers="keys", maxcolwidths=widths))
-    Path(config.option.observed).write_text(
-        json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    )
+    if config.option.observed:
+        Path(config.option.observed).write_text(
+            json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        )

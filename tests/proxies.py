@@ -1,6 +1,7 @@
 """A TCP proxy in front of a server, which harms either direction as it is told to."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ class Link:
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self._writers = writers
         self.is_cut = False
+        self.loses_answers = False
 
     def cut(self) -> None:
         """Reset the connection on both sides; what has not passed yet never does."""
@@ -24,22 +26,36 @@ class Link:
         for writer in self._writers:
             writer.transport.abort()
 
+    def cut_at_answer(self) -> None:
+        """Let what is passing reach the server, and reset the connection in place of its answer."""
+        self.loses_answers = True
+
 
 class Direction:
     """What becomes of the bytes of all links that go one way."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_back: bool) -> None:
+        self._is_back = is_back
         # While it is clear nothing is read, so that the buffers of the sender fill.
         self.passing = asyncio.Event()
         self.passing.set()
         # Ends a link in place of what would pass.
         self.cutting = False
-        # Reads what comes and loses it; the link stays open.
-        self.swallowing = False
         self.delay_seconds = 0.0
+        self._reaching = asyncio.Event()
+        self._reaching.set()
         # Links of which something is held at this moment.
         self.holds = 0
         self._awaited: list[tuple[bytes, Callable[[Link], None]]] = []
+
+    @property
+    def swallowing(self) -> bool:
+        """Whether what comes is read and lost, even that an end closes its connection."""
+        return not self._reaching.is_set()
+
+    @swallowing.setter
+    def swallowing(self, swallowing: bool) -> None:
+        (self._reaching.clear if swallowing else self._reaching.set)()
 
     def when(self, seen: bytes, happens: Callable[[Link], None]) -> None:
         """Do something once, as soon as these bytes have come and before they pass."""
@@ -55,11 +71,14 @@ class Direction:
             while data := await reader.read(65536):
                 self._look(tail + data, link)
                 tail = (tail + data)[1 - _LONGEST :]
+                if self._is_back and link.loses_answers:
+                    link.cut()
                 if not await self._may_pass() or link.is_cut:
                     return
                 if not self.swallowing:
                     writer.write(data)
                     await writer.drain()
+        await self._reaching.wait()
 
     def _look(self, data: bytes, link: Link) -> None:
         for awaited in [awaited for awaited in self._awaited if awaited[0] in data]:
@@ -87,20 +106,23 @@ class Proxy:
         self._url = parts
         self._connections: set[asyncio.Task[None]] = set()
         self._links: set[Link] = set()
-        self.there = Direction()
-        self.back = Direction()
+        self.there = Direction(is_back=False)
+        self.back = Direction(is_back=True)
         # Whether a new connection is reset at once.
         self.refusing = False
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1")
-        self._port = self._server.sockets[0].getsockname()[1]
+        listener = socket.create_server(("127.0.0.1", 0))
+        # Small, so that those who send soon find that nothing is read.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._server = await asyncio.start_server(self._accept, sock=listener)
+        self.port = listener.getsockname()[1]
 
     @property
     def url(self) -> str:
         """The server's, by way of here."""
         credentials = self._url.netloc.rpartition("@")[0]
-        return self._url._replace(netloc=f"{credentials}@127.0.0.1:{self._port}").geturl()
+        return self._url._replace(netloc=f"{credentials}@127.0.0.1:{self.port}").geturl()
 
     @property
     def cutting(self) -> bool:

@@ -90,7 +90,7 @@ def rabbitmq() -> RabbitMQ:
 @pytest.fixture
 def scene_settings(settings: Settings) -> Settings:
     """What the replicas have in common; a file may override this."""
-    return replace(settings, database_pool_size=_POOL)
+    return replace(settings, database_pool_size=_POOL, log_level="warning")
 
 
 @pytest.fixture

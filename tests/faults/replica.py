@@ -23,7 +23,7 @@ POINTS: dict[str, _Place] = {
     # The insert is a statement of its own, so that it is committed when it is answered.
     "after the commit of a create": (queries, "create_draft", False),
     "after the claim": (queries, "claim_events", False),
-    "in the middle of a batch": (broker.Publisher, "publish", True),
+    "in the middle of a batch": (broker.Publisher, "publish", False),
     "after the confirm, before the delete": (queries, "delete_events", True),
     "after the delete, before the commit": (queries, "delete_events", False),
 }
