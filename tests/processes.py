@@ -49,7 +49,7 @@ class Service:
 
     def wait(self) -> None:
         """Return when it is ready."""
-        until(lambda: self._readiness().get("status") == "ready", 20, self._explain)
+        until(lambda: self.readiness().get("status") == "ready", 20, self._explain)
 
     def wait_for_relay(self) -> None:
         """Return when it publishes."""
@@ -57,10 +57,11 @@ class Service:
 
     def relay(self) -> dict[str, Any]:
         """What it says about its relay."""
-        status: dict[str, Any] = self._readiness()["relay"]
+        status: dict[str, Any] = self.readiness()["relay"]
         return status
 
-    def _readiness(self) -> dict[str, Any]:
+    def readiness(self) -> dict[str, Any]:
+        """What it says of itself; nothing if nobody listens."""
         try:
             body: dict[str, Any] = requests.get(f"{self.url}/readyz", timeout=5).json()
         except requests.ConnectionError:
@@ -68,7 +69,7 @@ class Service:
         return body
 
     def _explain(self) -> str:
-        return f"{self.url}/readyz answers {self._readiness()}"
+        return f"{self.url}/readyz answers {self.readiness()}"
 
     def create(
         self, api_key: str, body: dict[str, object], headers: dict[str, str] | None = None

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ class Scene:
         self.connection = connection
         self.ledger = ledger
         self.replicas: list[Service] = []
-        self._api_key = api_key
+        self.api_key = api_key
         self._start_service = start_service
         self._rabbitmq = rabbitmq
         self._started_with: list[Settings] = [settings]
@@ -56,10 +57,10 @@ class Scene:
         self._started_with.append(settings)
         return service
 
-    def load(self, *replicas: Service, callers: int = 8) -> Load:
+    def load(self, *replicas: Service, **options: Any) -> Load:
         """A load on these replicas, or on all."""
         urls = [replica.url for replica in replicas or self.replicas]
-        return Load(urls, self._api_key, self.ledger, callers)
+        return Load(urls, self.api_key, self.ledger, **options)
 
     async def footprint(self) -> Footprint:
         return await footprint(self._rabbitmq, self._started_with, self.replicas, self.connection)

@@ -100,23 +100,27 @@ class Ledger:
     def successes(self) -> int:
         return sum(_is_success(outcome) for outcome in self.outcomes)
 
+    @property
+    def copies(self) -> int:
+        """Messages that a queue had been given before."""
+        return sum(
+            len(arrivals) - len({arrival.message_id for arrival in arrivals})
+            for arrivals in self.arrivals.values()
+        )
+
     def figures(self) -> str:
         """What was seen, in short."""
         keys = Counter(outcome.key for outcome in self.outcomes)
         created = {o.key for o in self.outcomes if o.method == "POST" and _is_success(o)}
         changed = {o.key for o in self.outcomes if o.method != "POST" and _is_success(o)}
         unknown = sum(outcome.status is None for outcome in self.outcomes)
-        copies = sum(
-            len(arrivals) - len({arrival.message_id for arrival in arrivals})
-            for arrivals in self.arrivals.values()
-        )
         parts = [
             f"{len(created):,} creates",
             f"{len(changed):,} changes",
             f"{sum(count > 1 for count in keys.values()):,} retried",
             f"{unknown:,} outcomes unknown",
             "0 lost",
-            f"{copies:,} duplicates",
+            f"{self.copies:,} duplicates",
         ]
         if self.empty_after is not None:
             parts.append(f"empty after {self.empty_after:.1f} s")

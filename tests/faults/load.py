@@ -22,8 +22,17 @@ _PATIENCE = 10.0
 class Load:
     """So many callers at once; each keeps its key until it knows what became of its request."""
 
-    def __init__(self, urls: Sequence[str], api_key: str, ledger: Ledger, callers: int = 8) -> None:
-        self._urls = urls
+    def __init__(
+        self,
+        urls: Sequence[str],
+        api_key: str,
+        ledger: Ledger,
+        callers: int = 8,
+        body: dict[str, Any] = EXAMPLE,
+    ) -> None:
+        # May be changed while the load goes on, as replicas come and go.
+        self.urls = list(urls)
+        self._body = body
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._ledger = ledger
         self._callers = callers
@@ -58,7 +67,7 @@ class Load:
         while not self._over.is_set():
             # The name tells in its event which key made a campaign.
             key = f"{number}-{secrets.token_hex(8)}"
-            created = await self._insist("POST", _PATH, key, EXAMPLE | {"name": key})
+            created = await self._insist("POST", _PATH, key, self._body | {"name": key})
             if created is None:
                 return
             campaign_id = json.loads(created)["id"]
@@ -78,9 +87,9 @@ class Load:
     ) -> bytes | None:
         """Repeat a request until it succeeds; None: it did not before the end of the load."""
         key = key or f"{method}-{secrets.token_hex(8)}"
-        attempt = random.randrange(len(self._urls))
+        attempt = random.randrange(len(self.urls))
         while not self._over.is_set():
-            url = self._urls[attempt % len(self._urls)]
+            url = self.urls[attempt % len(self.urls)]
             outcome = await self._request(method, url + path, key, body, campaign_id)
             self._ledger.note(outcome)
             # Bounded: the load is there to be harmed, not to fill the machine.

@@ -1,0 +1,84 @@
+"""Scenarios 2 and 3: the link between a relay and its broker is slow, silent or cut."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.consumers import eventually
+from tests.faults.conftest import Scene
+from tests.faults.ledger import emptied
+from tests.observed import Observe
+from tests.proxies import Proxy
+from tests.test_create import EXAMPLE
+
+StartProxy = Callable[[str], Awaitable[Proxy]]
+
+# So large that a batch of them fills every buffer on its way.
+_LARGE = EXAMPLE | {"agenda_template": "x" * 4_900, "welcome_message_template": "y" * 4_900}
+
+
+@pytest.mark.parametrize("cuts", [2, pytest.param(40, marks=pytest.mark.minutes)])
+@pytest.mark.timeout(600)
+async def test_confirms_that_are_held_back_and_lost_cost_copies_and_no_event(
+    scene: Scene, observed: Observe, start_proxy: StartProxy, cuts: int
+) -> None:
+    proxy = await start_proxy(scene.settings.amqp_url)
+    cut_off = await scene.start(amqp_url=proxy.url)
+    await scene.start()
+    await asyncio.to_thread(cut_off.wait_for_relay)
+    async with scene.load() as load:
+        await load.goes_on()
+        before = await scene.footprint()
+        for _ in range(cuts):
+            proxy.passing.clear()
+            await load.goes_on(30)
+            proxy.cut()
+            proxy.passing.set()
+            await load.goes_on(10)
+            await asyncio.to_thread(cut_off.wait_for_relay)
+    await scene.check()
+    assert scene.ledger.copies
+    await scene.leaves_nothing(before)
+    fault = f"confirms held back, then the link cut, {cuts} times"
+    observed(2, fault, "nothing lost; copies; nothing left open", scene.ledger.figures())
+
+
+async def test_a_broker_that_stops_reading_is_given_up_and_others_publish(
+    scene: Scene, observed: Observe, start_proxy: StartProxy
+) -> None:
+    proxy = await start_proxy(scene.settings.amqp_url)
+    api = await scene.start(command="serve --no-relay")
+    blocked = await scene.start(command="relay", amqp_url=proxy.url, amqp_timeout_seconds=1.0)
+    await asyncio.to_thread(blocked.wait_for_relay)
+    async with scene.load(api, body=_LARGE) as load:
+        await load.goes_on()
+        before = await scene.footprint()
+        proxy.there.passing.clear()
+        await eventually(lambda: _unsent(proxy.port) > 0, 20, "a queue that is full")
+        await eventually(lambda: _has_given_up(blocked.readiness), 20, "a deadline that is over")
+        await scene.start(command="relay")
+        seconds = await emptied(scene.connection, 20)
+        proxy.there.passing.set()
+        await asyncio.to_thread(blocked.wait_for_relay)
+        await load.goes_on(20)
+    await scene.check()
+    # The other relay has one of each.
+    expected = replace(before, connections=before.connections + 1, channels=before.channels + 1)
+    await scene.leaves_nothing(expected)
+    figures = f"backlog gone {seconds:.1f} s after another relay began; {scene.ledger.figures()}"
+    observed(3, "the broker stops reading", "the deadline fires; the link is replaced", figures)
+
+
+def _unsent(port: int) -> int:
+    """Bytes that this machine could not send to a port of its own yet."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    to_there = [row for row in rows if row[2].endswith(f":{port:04X}")]
+    return sum(int(row[4].split(":")[0], 16) for row in to_there)
+
+
+async def _has_given_up(readiness: Callable[[], dict[str, dict[str, object]]]) -> bool:
+    relay = (await asyncio.to_thread(readiness))["relay"]
+    return relay["last_error"] is not None
