@@ -76,6 +76,8 @@ async def context(app: web.Application) -> AsyncIterator[None]:
 @asynccontextmanager
 async def pool(url: str, size: int, settings: Settings) -> AsyncIterator[Pool]:
     """Keep a pool open; a database that is away does not stop the start."""
+    # A batch waits for its confirms in the middle of a transaction, but not longer than that.
+    idle_seconds = settings.amqp_timeout_seconds + settings.database_timeout_seconds
     async with asyncpg.create_pool(
         url,
         min_size=0,
@@ -90,6 +92,9 @@ async def pool(url: str, size: int, settings: Settings) -> AsyncIterator[Pool]:
             # A list of most campaigns of a small table would be read and sorted as a whole, though
             # an index has it in order, which takes half of the time.
             "enable_seqscan": "off",
+            # Or the events that a relay has claimed would stay locked for as long as PostgreSQL
+            # takes a link that is dead, or a process that hangs, for one that may still speak.
+            "idle_in_transaction_session_timeout": str(round(idle_seconds * 1000)),
         },
     ) as opened:
         try:
