@@ -127,11 +127,14 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         command: str = "serve",
         module: str = "service",
         environment: Mapping[str, str] | None = None,
+        *,
+        wait: bool = True,
     ) -> Service:
         port = steady_port(tmp_path / f"port-{len(started)}")
         service = Service(settings, port, None, command, module, environment)
         started.append(service)
-        service.wait()
+        if wait:
+            service.wait()
         return service
 
     yield start

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,18 @@ class Scene:
         self._started_with: list[Settings] = [settings]
 
     async def start(
-        self, *, command: str = "serve", trip: str | None = None, **changes: object
+        self,
+        *,
+        command: str = "serve",
+        wait: bool = True,
+        altered: Mapping[str, str] | None = None,
+        **changes: object,
     ) -> Service:
-        """Start a replica with these settings changed, perhaps with a trip wire (`replica.py`)."""
+        """Start a replica with these settings changed, perhaps altered itself (`replica.py`)."""
         settings = replace(self.settings, **changes)  # type: ignore[arg-type] # as the test says
-        module = "service" if trip is None else "tests.faults.replica"
-        environment = {} if trip is None else {"TRIP_WIRE": trip}
+        module = "tests.faults.replica" if altered else "service"
         service: Service = await asyncio.to_thread(
-            self._start_service, settings, command, module, environment
+            self._start_service, settings, command, module, altered, wait=wait
         )
         self.replicas.append(service)
         self._started_with.append(settings)

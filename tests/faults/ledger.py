@@ -101,6 +101,10 @@ class Ledger:
         return sum(_is_success(outcome) for outcome in self.outcomes)
 
     @property
+    def received(self) -> int:
+        return sum(map(len, self.arrivals.values()))
+
+    @property
     def copies(self) -> int:
         """Messages that a queue had been given before."""
         return sum(

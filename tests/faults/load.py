@@ -13,7 +13,7 @@ from tests.consumers import eventually
 from tests.faults.ledger import Ledger, Outcome
 from tests.test_create import EXAMPLE
 
-_PATH = "/api/v1/campaigns"
+PATH = "/api/v1/campaigns"
 
 # Seconds that a caller waits for an answer.
 _PATIENCE = 10.0
@@ -47,7 +47,8 @@ class Load:
 
     async def __aexit__(self, *_exception: object) -> None:
         self._over.set()
-        await asyncio.wait(self._tasks, timeout=_PATIENCE + 5)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_PATIENCE + 5)
         for task in self._tasks:
             task.cancel()
         failures = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -67,17 +68,17 @@ class Load:
         while not self._over.is_set():
             # The name tells in its event which key made a campaign.
             key = f"{number}-{secrets.token_hex(8)}"
-            created = await self._insist("POST", _PATH, key, self._body | {"name": key})
+            created = await self.insist("POST", PATH, key, self._body | {"name": key})
             if created is None:
                 return
             campaign_id = json.loads(created)["id"]
             for _ in range(random.randrange(4)):
                 change = {"description": secrets.token_hex(4)}
-                await self._insist("PATCH", f"{_PATH}/{campaign_id}", None, change, campaign_id)
+                await self.insist("PATCH", f"{PATH}/{campaign_id}", None, change, campaign_id)
             if random.random() < 0.1:
-                await self._insist("DELETE", f"{_PATH}/{campaign_id}", None, None, campaign_id)
+                await self.insist("DELETE", f"{PATH}/{campaign_id}", None, None, campaign_id)
 
-    async def _insist(
+    async def insist(
         self,
         method: str,
         path: str,
@@ -90,8 +91,7 @@ class Load:
         attempt = random.randrange(len(self.urls))
         while not self._over.is_set():
             url = self.urls[attempt % len(self.urls)]
-            outcome = await self._request(method, url + path, key, body, campaign_id)
-            self._ledger.note(outcome)
+            outcome = await self.request(method, url + path, key, body, campaign_id)
             # Bounded: the load is there to be harmed, not to fill the machine.
             await asyncio.sleep(random.uniform(0.005, 0.02))
             if outcome.status not in (None, 429, 503):
@@ -99,17 +99,20 @@ class Load:
             attempt += 1
         return None
 
-    async def _request(
+    async def request(
         self,
         method: str,
         url: str,
         key: str,
         body: dict[str, Any] | None,
-        campaign_id: int | None,
+        campaign_id: int | None = None,
     ) -> Outcome:
+        """Make a request once, and note what became of it."""
         headers = {"Idempotency-Key": key}
         try:
             async with self._session.request(method, url, json=body, headers=headers) as answer:
-                return Outcome(method, key, answer.status, await answer.read(), campaign_id)
+                outcome = Outcome(method, key, answer.status, await answer.read(), campaign_id)
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return Outcome(method, key, None, campaign_id=campaign_id)
+            outcome = Outcome(method, key, None, campaign_id=campaign_id)
+        self._ledger.note(outcome)
+        return outcome

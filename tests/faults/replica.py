@@ -1,18 +1,22 @@
-"""`campaigns serve` with a trip wire: at the n-th pass of a marked point, the process suffers.
+"""The service, altered from outside as its environment says, since it has no hooks for tests.
 
-`TRIP_WIRE` says where, at which pass, and what: `after the claim; 3; kill`, or `stall 10` to hold
-up the event loop for ten seconds. The wires are laid around the service from outside.
+`TRIP_WIRE`: at the n-th pass of a marked point the process suffers: `after the claim; 3; kill`, or
+`stall 10` in place of `kill`, to hold up the event loop for ten seconds.
+`CLAIM=plain`: events are claimed without regard to earlier ones of their campaign.
+`CLOCK`: so many seconds are added to what this process takes for the time of day.
 """
 
 import functools
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, Self
 
-from service import broker, queries
+from service import broker, callers, drafts, queries
 from service.__main__ import main
 
 _Place = tuple[Any, str, bool]
@@ -60,7 +64,33 @@ def _suffer(what: str) -> None:
     time.sleep(float(what.removeprefix("stall ")))
 
 
+def _claim_regardless_of_order() -> None:
+    guarded = queries.STATEMENTS["claim_events"]
+    plain = re.sub(r"AND NOT EXISTS \(.*?\n    \)", "", guarded, flags=re.DOTALL)
+    assert plain != guarded
+    queries.STATEMENTS["claim_events"] = plain
+
+
+def _move_clock(seconds: float) -> None:
+    moved = timedelta(seconds=seconds)
+
+    class Moved(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + moved
+
+    readers = [m for m in list(sys.modules.values()) if m.__name__.startswith("service.")]
+    readers = [module for module in readers if getattr(module, "datetime", None) is datetime]
+    assert {drafts, callers} <= {*readers}
+    for module in readers:
+        module.datetime = Moved  # type: ignore[attr-defined] # as it was found above
+
+
 if __name__ == "__main__":
     if wire := os.environ.get("TRIP_WIRE"):
         _lay(wire)
+    if os.environ.get("CLAIM") == "plain":
+        _claim_regardless_of_order()
+    if moved := os.environ.get("CLOCK"):
+        _move_clock(float(moved))
     sys.exit(main())

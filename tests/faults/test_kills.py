@@ -49,7 +49,7 @@ def succession(scene: Scene, observed: Observe) -> Succession:
 async def test_a_replica_that_is_killed_at_a_point_loses_nothing(
     scene: Scene, succession: Succession, point: str
 ) -> None:
-    doomed = await scene.start(trip=f"{point}; 30; kill")
+    doomed = await scene.start(altered={"TRIP_WIRE": f"{point}; 30; kill"})
     await scene.start()
     async with scene.load() as load:
         await succession.begin(doomed)
@@ -65,7 +65,8 @@ async def test_a_relay_that_is_killed_in_the_middle_of_a_backlog_loses_nothing(
         await load.goes_on(200)
     await asyncio.to_thread(api.stop, 10)
     waiting = await scene.connection.fetchval("SELECT count(*) FROM outbox")
-    doomed = await scene.start(command="relay", trip="in the middle of a batch; 25; kill")
+    altered = {"TRIP_WIRE": "in the middle of a batch; 25; kill"}
+    doomed = await scene.start(command="relay", altered=altered, wait=False)
     await eventually(lambda: not doomed.is_alive, 60, "the death of the relay")
     await scene.start()
     await succession.begin(doomed)
