@@ -1,14 +1,17 @@
 """PostgreSQL: the pool of this process, and the schema that it expects to find."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import structlog
 import uvloop
 from aiohttp import web
+from asyncpg.connect_utils import SessionAttribute
 
 from service.settings import SETTINGS, Settings
 
@@ -23,8 +26,11 @@ Connection: TypeAlias = (
 
 _Result = TypeVar("_Result")
 
-# Seconds for closing all connections, which takes a round trip.
+# Seconds for closing connections, which takes a round trip.
 _CLOSING_SECONDS = 1.0
+
+# Seconds between two times that all connections are given up, however many requests ask for it.
+_EXPIRY_SECONDS = 1.0
 
 _UNREACHABLE = (
     OSError,
@@ -39,6 +45,48 @@ _UNREACHABLE = (
 )
 
 
+class _Hosts:
+    """The servers that a URL names, a primary and its standbys, in the order to try them in."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        scheme, _, rest = url.partition("://")
+        place = re.split("[/?#]", rest, maxsplit=1)[0]
+        login, at, hosts = place.rpartition("@")
+        path = rest.removeprefix(place)
+        self._urls = [f"{scheme}://{login}{at}{host}{path}" for host in hosts.split(",")]
+        self._timeout_seconds = timeout_seconds
+        # One server alone is used whatever it is: if it takes no writes, it still can be read.
+        several = len(self._urls) > 1
+        chosen = "target_session_attrs" in parse_qs(urlsplit(url).query)
+        self._wanted = SessionAttribute.read_write if several and not chosen else None
+
+    async def connect(
+        self, *_url: str | None, **options: Any
+    ) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect to the first that will have us; the one that did so last is asked first.
+
+        Each has its share of the time: the client gives all of it to a first one that hangs.
+        """
+        share = self._timeout_seconds / len(self._urls)
+        errors: list[Exception] = []
+        for url in list(self._urls):
+            try:
+                connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+                    url,
+                    timeout=share,
+                    command_timeout=self._timeout_seconds,
+                    target_session_attrs=self._wanted,
+                    **options,
+                )
+            except _UNREACHABLE as error:
+                errors.append(error)
+            else:
+                self._urls.sort(key=lambda other: other != url)
+                return connection
+        # That a standby is one explains less than what is wrong with the others.
+        raise min(errors, key=lambda e: isinstance(e, asyncpg.TargetServerAttributeNotMatched))
+
+
 class Unavailable(Exception):
     """PostgreSQL did not answer in time, or will not do what is asked of it now."""
 
@@ -49,6 +97,7 @@ class Pool:
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", timeout_seconds: float) -> None:
         self._pool = pool
         self._timeout_seconds = timeout_seconds
+        self._expired_at = float("-inf")
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -58,8 +107,27 @@ class Pool:
             Unavailable: there is none in time, or it broke while it was used.
         """
         with _translated_errors():
-            async with self._pool.acquire(timeout=self._timeout_seconds) as connection:
+            connection = await self._pool.acquire(timeout=self._timeout_seconds)
+            try:
                 yield connection
+            except (asyncpg.ReadOnlySQLTransactionError, TimeoutError) as error:
+                await self._expire(type(error).__name__)
+                raise
+            finally:
+                # One whose statement was cut off waits for the server to hear of it.
+                await self._pool.release(connection, timeout=_CLOSING_SECONDS)
+
+    async def _expire(self, reason: str) -> None:
+        """Have every connection made anew before it is used again, to whichever server is best now.
+
+        One that has become a standby, or hangs, keeps its connections: nothing else would make us
+        leave it.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._expired_at >= _EXPIRY_SECONDS:
+            self._expired_at = now
+            logger.warning("connecting to the database anew", reason=reason)
+            await self._pool.expire_connections()
 
 
 POOL: web.AppKey[Pool] = web.AppKey("POOL")
@@ -79,11 +147,9 @@ async def pool(url: str, size: int, settings: Settings) -> AsyncIterator[Pool]:
     # A batch waits for its confirms in the middle of a transaction, but not longer than that.
     idle_seconds = settings.amqp_timeout_seconds + settings.database_timeout_seconds
     async with asyncpg.create_pool(
-        url,
+        connect=_Hosts(url, settings.database_timeout_seconds).connect,
         min_size=0,
         max_size=size,
-        timeout=settings.database_timeout_seconds,
-        command_timeout=settings.database_timeout_seconds,
         reset=_keep_session,
         # Whatever the database's default is: a second attempt must see what the first one left.
         server_settings={
@@ -124,11 +190,9 @@ async def connect(settings: Settings) -> AsyncIterator[Connection]:
         Unavailable: PostgreSQL is away, or refuses this user or database.
     """
     with _translated_errors():
-        connection = await asyncpg.connect(
-            settings.database_url,
-            timeout=settings.database_timeout_seconds,
-            command_timeout=settings.database_timeout_seconds,
-        )
+        connection = await _Hosts(
+            settings.database_url, settings.database_timeout_seconds
+        ).connect()
         try:
             yield connection
         finally:

@@ -37,6 +37,7 @@ pytest_plugins = [
     "tests.processes",
     "tests.proxies",
     "tests.runs",
+    "tests.standbys",
     "tests.targets",
     "tests.virtual_hosts",
 ]

@@ -1,0 +1,134 @@
+"""A standby that takes over: the service goes where writes are taken, and says 503 until then."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from service import keys, postgres
+from service.app import create_app
+from service.postgres import Connection
+from service.settings import Settings
+from tests.conftest import NOWHERE, Client, Start, create_key
+from tests.consumers import eventually
+from tests.standbys import Pair, copy, crash, freeze, promote, start
+from tests.test_create import EXAMPLE
+
+CAMPAIGNS = "/api/v1/campaigns"
+
+# Seconds from when another server takes writes to when campaigns are created there.
+LATEST = 10
+
+
+@pytest.fixture
+async def served(pair: Pair, aiohttp_client: Start) -> Client:
+    """A client of a service that has connections to the first of two servers."""
+    client = await _serve(pair, aiohttp_client)
+    assert set(await _create(client, 50)) == {201}
+    return client
+
+
+async def _serve(pair: Pair, aiohttp_client: Start) -> Client:
+    async with postgres.connect(pair.owner) as connection:
+        api_key = await create_key(connection, keys.Grant(1, "test"))
+    settings = replace(pair.settings, amqp_url=NOWHERE, database_timeout_seconds=2)
+    return await aiohttp_client(
+        create_app(settings), headers={"Authorization": f"Bearer {api_key}"}
+    )
+
+
+async def _create(client: Client, count: int) -> list[int]:
+    """Create some at once; the statuses of the answers."""
+
+    async def create() -> int:
+        async with client.post(CAMPAIGNS, json=EXAMPLE) as answer:
+            return answer.status
+
+    return await asyncio.gather(*(create() for _ in range(count)))
+
+
+async def _creates_again(client: Client) -> None:
+    async def creates() -> bool:
+        return await _create(client, 1) == [201]
+
+    await eventually(creates, LATEST, "a campaign")
+    assert set(await _create(client, 50)) == {201}
+
+
+async def _refuse_writes(url: str) -> None:
+    """As some do to a primary before they make another server the primary."""
+    async with postgres.connect(Settings(database_url=url)) as connection:
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+
+
+async def test_a_service_leaves_a_server_that_refuses_writes(served: Client, pair: Pair) -> None:
+    await _refuse_writes(pair.one.url)
+    await promote(pair.two)
+    await _creates_again(served)
+
+
+async def test_a_service_leaves_a_server_that_crashes(served: Client, pair: Pair) -> None:
+    crash(pair.one)
+    await promote(pair.two)
+    await _creates_again(served)
+
+
+async def test_a_service_leaves_a_server_that_hangs(served: Client, pair: Pair) -> None:
+    freeze(pair.one)
+    await promote(pair.two)
+    await _creates_again(served)
+
+
+async def test_a_service_that_starts_passes_by_a_server_that_hangs(
+    pair: Pair, aiohttp_client: Start
+) -> None:
+    freeze(pair.one)
+    await promote(pair.two)
+    await _creates_again(await _serve(pair, aiohttp_client))
+
+
+async def test_a_primary_that_comes_back_as_a_standby_is_passed_by(
+    pair: Pair, aiohttp_client: Start
+) -> None:
+    crash(pair.one)
+    await promote(pair.two)
+    copy(pair.two, pair.one)
+    start(pair.one)
+    assert set(await _create(await _serve(pair, aiohttp_client), 50)) == {201}
+
+
+async def test_a_server_alone_that_refuses_writes_can_be_read_and_is_not_stormed(
+    idle_client: Client, connection: Connection
+) -> None:
+    await _let_new_sessions(connection, "SET default_transaction_read_only = on")
+    began, before = asyncio.get_running_loop().time(), await _sessions(connection)
+    for _ in range(10):
+        assert set(await _create(idle_client, 40)) == {503}
+    assert (await idle_client.get(CAMPAIGNS)).status == 200
+    seconds = asyncio.get_running_loop().time() - began
+    # All ten connections are made anew at most once a second.
+    assert await _sessions(connection) - before <= 10 * (seconds + 2)
+
+
+async def test_sessions_that_refuse_writes_are_left_when_new_ones_take_them(
+    idle_client: Client, connection: Connection
+) -> None:
+    await _let_new_sessions(connection, "SET default_transaction_read_only = on")
+    assert set(await _create(idle_client, 40)) == {503}
+    await _let_new_sessions(connection, "RESET default_transaction_read_only")
+    await _creates_again(idle_client)
+
+
+async def _let_new_sessions(connection: Connection, change: str) -> None:
+    database = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {database} {change}")
+
+
+async def _sessions(connection: Connection) -> int:
+    """How many there have been so far."""
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    sessions: int = await connection.fetchval(
+        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+    )
+    return sessions
