@@ -114,6 +114,13 @@ async def promote(server: Postgres) -> None:
         assert await connection.fetchval("SELECT pg_promote()")
 
 
+async def refuse_writes(server: Postgres) -> None:
+    """As some do to a primary before they promote another server."""
+    async with postgres.connect(Settings(database_url=server.url)) as connection:
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+
+
 def crash(server: Postgres) -> None:
     """End all of its processes at once, as when its machine goes down."""
     family = _family(server)

@@ -8,10 +8,9 @@ import pytest
 from service import keys, postgres
 from service.app import create_app
 from service.postgres import Connection
-from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, create_key
 from tests.consumers import eventually
-from tests.standbys import Pair, copy, crash, freeze, promote, start
+from tests.standbys import Pair, copy, crash, freeze, promote, refuse_writes, start
 from tests.test_create import EXAMPLE
 
 CAMPAIGNS = "/api/v1/campaigns"
@@ -55,15 +54,8 @@ async def _creates_again(client: Client) -> None:
     assert set(await _create(client, 50)) == {201}
 
 
-async def _refuse_writes(url: str) -> None:
-    """As some do to a primary before they make another server the primary."""
-    async with postgres.connect(Settings(database_url=url)) as connection:
-        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        await connection.execute("SELECT pg_reload_conf()")
-
-
 async def test_a_service_leaves_a_server_that_refuses_writes(served: Client, pair: Pair) -> None:
-    await _refuse_writes(pair.one.url)
+    await refuse_writes(pair.one)
     await promote(pair.two)
     await _creates_again(served)
 
