@@ -26,3 +26,10 @@ async def settle(settings: Settings) -> None:
         pass
     # A quorum queue that is stopped right after its declaration may lose what it confirmed.
     await asyncio.sleep(10)
+
+
+@pytest.fixture(scope="module")
+def settled_broker(own_broker: RabbitMQ) -> RabbitMQ:
+    """The same, with our topology in place for long enough."""
+    asyncio.run(settle(Settings(amqp_url=own_broker.url)))
+    return own_broker

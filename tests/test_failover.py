@@ -1,15 +1,19 @@
 """A standby that takes over: the service goes where writes are taken, and says 503 until then."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 
 from service import keys, postgres
 from service.app import create_app
 from service.postgres import Connection
+from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, create_key
 from tests.consumers import eventually
+from tests.proxies import Link, Proxy
 from tests.standbys import Pair, copy, crash, freeze, promote, refuse_writes, start
 from tests.test_create import EXAMPLE
 
@@ -88,6 +92,22 @@ async def test_a_primary_that_comes_back_as_a_standby_is_passed_by(
     copy(pair.two, pair.one)
     start(pair.one)
     assert set(await _create(await _serve(pair, aiohttp_client), 50)) == {201}
+
+
+async def test_the_server_that_had_us_last_is_asked_first(
+    settings: Settings, start_proxy: Callable[[str], Awaitable[Proxy]]
+) -> None:
+    hanging = await start_proxy(settings.database_url)
+    hanging.passing.clear()
+    one, two = (urlsplit(url).netloc for url in (hanging.url, settings.database_url))
+    both = settings.database_url.replace(two, f"{one},{two.rpartition('@')[2]}")
+    hosts = postgres._Hosts(both, timeout_seconds=4)
+    asked: list[Link] = []
+    for _ in range(2):
+        # Every connection begins with who wants it.
+        hanging.there.when(b"user\0", asked.append)
+        await (await hosts.connect()).close()
+    assert len(asked) == 1
 
 
 async def test_a_server_alone_that_refuses_writes_can_be_read_and_is_not_stormed(
