@@ -19,7 +19,8 @@ commands:
   (none)      start PostgreSQL, RabbitMQ and the service, and say how to use them; Ctrl-C stops all
   test ...    run the tests on servers of their own; what follows goes to pytest;
               with 'faults', everything that breaks servers, links and processes under load,
-              which takes minutes; what was observed goes to tests/faults/observed.json
+              which takes minutes; what was observed goes to tests/faults/observed.json;
+              with 'mutations', without the lines that these faults are survived by, one by one
   check       check format, lint and types
   campaigns   run a command of the service against the running stack,
               as in: ./run campaigns events tail
@@ -69,6 +70,8 @@ def _serve(_arguments: Sequence[str]) -> int:
 
 
 def _test(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["mutations"]:
+        return _in_checkout("python", "-m", "tests.faults.mutations", *arguments[1:])
     if arguments[:1] == ["faults"]:
         # What a part of them saw is not to replace what all of them saw.
         return _in_checkout("pytest", *_FAULTS, *(arguments[1:] or _OBSERVED))
