@@ -54,9 +54,9 @@ MUTATIONS = [
         (
             (
                 "results = await asyncio.gather(",
-                "await queries.delete_events(connection, batch)\n"
-                "            await connection.execute('COMMIT; BEGIN')\n"
-                "            results = await asyncio.gather(",
+                """await queries.delete_events(connection, batch)
+            await connection.execute("COMMIT; BEGIN")
+            results = await asyncio.gather(""",
             ),
         ),
         "test_kills.py::test_a_replica_that_is_killed_at_a_point_loses_nothing"
@@ -157,7 +157,7 @@ def _try(mutation: Mutation) -> tuple[str, str]:
     # Nothing but a test that failed counts: no error on the way to it, and no test that is unknown.
     failed = done.returncode == 1 and " failed" in lines[-1] and " error" not in lines[-1]
     if failed:
-        return "fails", reasons[-1] if reasons else ""
+        return "fails", reasons[0] if reasons else ""
     return ("passes" if done.returncode == 0 else "broken"), "\n".join(lines[-3:])
 
 
