@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dev import server
 from dev.console import Failure, say
@@ -109,7 +110,9 @@ def _campaigns(arguments: Sequence[str]) -> int:
         raise Failure(
             f"nothing runs on {env_file.parent}: start ./run in another terminal"
         ) from None
-    os.environ.update(assignments)
+    address = urlsplit(assignments["URL"])
+    # Which process `events status` is to ask.
+    os.environ.update(assignments, HTTP_HOST=str(address.hostname), HTTP_PORT=str(address.port))
     os.execv(sys.executable, [*server.SERVICE, *arguments])
 
 

@@ -1,6 +1,7 @@
 """`./run` as a person uses it: started, used, stopped and killed."""
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -123,20 +124,22 @@ def test_a_run_that_is_stopped_while_it_starts_ends_soon(start_run: Callable[...
 def test_commands_of_the_service_reach_the_running_stack(start_run: Callable[..., Run]) -> None:
     run = start_run()
     run.wait()
-    command = [
-        str(ROOT / "run"),
-        "campaigns",
-        "keys",
-        "create",
-        "--organization",
-        "2",
-        "--name",
-        "a",
-    ]
-    environment = {**os.environ, "STATE_DIR": str(run.state)}
-    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True)
-    answer = run.create(done.stdout.strip())
-    assert answer.json()["organization_id"] == 2
+    key = campaigns_of(run, "keys", "create", "--organization", "2", "--name", "a")
+    assert run.create(key.strip()).json()["organization_id"] == 2
+    status = json.loads(campaigns_of(run, "events", "status", "--json"))
+    assert status["process"]["url"] == run.env["URL"]
+
+
+def campaigns_of(run: Run, *arguments: str) -> str:
+    """What a command of the service prints, from wherever it is called."""
+    return subprocess.run(
+        [str(ROOT / "run"), "campaigns", *arguments],
+        env={**os.environ, "STATE_DIR": str(run.state)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def test_servers_that_outlive_a_killed_run_keep_its_folder(
