@@ -23,7 +23,7 @@ from tests.proxies import Link, Proxy
 
 StartProxy = Callable[[str], Awaitable[Proxy]]
 
-_SHORT_OR_LONG = [5, pytest.param(30, marks=pytest.mark.minutes)]
+_SHORT_OR_LONG = [10, pytest.param(30, marks=pytest.mark.minutes)]
 
 _HELD = "the others take its events while it stands still; it goes on as if nothing was"
 
