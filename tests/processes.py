@@ -1,6 +1,7 @@
 """The service as processes of their own, for tests that kill it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,13 @@ class Service:
         """End it without any chance to clean up."""
         self._process.kill()
         self._process.wait()
+
+
+def peak_memory(process_id: int) -> int:
+    """The most bytes that a process has had in memory so far."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kilobytes) * 1024
 
 
 def until(happened: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import http.client
 import json
-import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -19,7 +18,7 @@ from dev.processes import steady_port
 from service import keys, postgres
 from service.settings import Settings
 from tests.conftest import NOWHERE, a_database, create_key, least_privileged
-from tests.processes import Service
+from tests.processes import Service, peak_memory
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,7 @@ class Target:
 
     def peak_memory(self) -> int:
         """The most bytes that the process has had in memory so far."""
-        status = Path(f"/proc/{self.process_id}/status").read_text()
-        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
-        return int(kilobytes) * 1024
+        return peak_memory(self.process_id)
 
     def open_files(self) -> int:
         """How many files the process has open, connections among them."""
