@@ -1,18 +1,16 @@
 """PostgreSQL: the pool of this process, and the schema that it expects to find."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from typing import TypeAlias, TypeVar
 
 import asyncpg
 import structlog
 import uvloop
 from aiohttp import web
-from asyncpg.connect_utils import SessionAttribute
 
+from service import hosts
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
@@ -31,60 +29,6 @@ _CLOSING_SECONDS = 1.0
 
 # Seconds between two times that all connections are given up, however many requests ask for it.
 _EXPIRY_SECONDS = 1.0
-
-_UNREACHABLE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-
-
-class _Hosts:
-    """The servers that a URL names, a primary and its standbys, in the order to try them in."""
-
-    def __init__(self, url: str, timeout_seconds: float) -> None:
-        scheme, _, rest = url.partition("://")
-        place = re.split("[/?#]", rest, maxsplit=1)[0]
-        login, at, hosts = place.rpartition("@")
-        path = rest.removeprefix(place)
-        self._urls = [f"{scheme}://{login}{at}{host}{path}" for host in hosts.split(",")]
-        self._timeout_seconds = timeout_seconds
-        # One server alone is used whatever it is: if it takes no writes, it still can be read.
-        several = len(self._urls) > 1
-        chosen = "target_session_attrs" in parse_qs(urlsplit(url).query)
-        self._wanted = SessionAttribute.read_write if several and not chosen else None
-
-    async def connect(
-        self, *_url: str | None, **options: Any
-    ) -> "asyncpg.Connection[asyncpg.Record]":
-        """Connect to the first that will have us; the one that did so last is asked first.
-
-        Each has its share of the time: the client gives all of it to a first one that hangs.
-        """
-        share = self._timeout_seconds / len(self._urls)
-        errors: list[Exception] = []
-        for url in list(self._urls):
-            try:
-                connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-                    url,
-                    timeout=share,
-                    command_timeout=self._timeout_seconds,
-                    target_session_attrs=self._wanted,
-                    **options,
-                )
-            except _UNREACHABLE as error:
-                errors.append(error)
-            else:
-                self._urls.sort(key=lambda other: other != url)
-                return connection
-        # That a standby is one explains less than what is wrong with the others.
-        raise min(errors, key=lambda e: isinstance(e, asyncpg.TargetServerAttributeNotMatched))
 
 
 class Unavailable(Exception):
@@ -147,7 +91,7 @@ async def pool(url: str, size: int, settings: Settings) -> AsyncIterator[Pool]:
     # A batch waits for its confirms in the middle of a transaction, but not longer than that.
     idle_seconds = settings.amqp_timeout_seconds + settings.database_timeout_seconds
     async with asyncpg.create_pool(
-        connect=_Hosts(url, settings.database_timeout_seconds).connect,
+        connect=hosts.Hosts(url, settings.database_timeout_seconds).connect,
         min_size=0,
         max_size=size,
         reset=_keep_session,
@@ -190,7 +134,7 @@ async def connect(settings: Settings) -> AsyncIterator[Connection]:
         Unavailable: PostgreSQL is away, or refuses this user or database.
     """
     with _translated_errors():
-        connection = await _Hosts(
+        connection = await hosts.Hosts(
             settings.database_url, settings.database_timeout_seconds
         ).connect()
         try:
@@ -218,5 +162,5 @@ def _translated_errors() -> Iterator[None]:
     """Raise `Unavailable` for what is the server's or the network's fault, not the statement's."""
     try:
         yield
-    except _UNREACHABLE as error:
+    except hosts.UNREACHABLE as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error

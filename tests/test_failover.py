@@ -9,6 +9,7 @@ import pytest
 
 from service import keys, postgres
 from service.app import create_app
+from service.hosts import Hosts
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, create_key
@@ -101,7 +102,7 @@ async def test_the_server_that_had_us_last_is_asked_first(
     hanging.passing.clear()
     one, two = (urlsplit(url).netloc for url in (hanging.url, settings.database_url))
     both = settings.database_url.replace(two, f"{one},{two.rpartition('@')[2]}")
-    hosts = postgres._Hosts(both, timeout_seconds=4)
+    hosts = Hosts(both, timeout_seconds=4)
     asked: list[Link] = []
     for _ in range(2):
         # Every connection begins with who wants it.
