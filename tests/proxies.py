@@ -69,7 +69,7 @@ class Direction:
         tail = b""
         with suppress(ConnectionError):
             while data := await reader.read(65536):
-                self._look(tail + data, link)
+                self._look(tail, data, link)
                 tail = (tail + data)[1 - _LONGEST :]
                 if self._is_back and link.loses_answers:
                     link.cut()
@@ -80,10 +80,13 @@ class Direction:
                     await writer.drain()
         await self._reaching.wait()
 
-    def _look(self, data: bytes, link: Link) -> None:
-        for awaited in [awaited for awaited in self._awaited if awaited[0] in data]:
-            self._awaited.remove(awaited)
-            awaited[1](link)
+    def _look(self, tail: bytes, data: bytes, link: Link) -> None:
+        for awaited in list(self._awaited):
+            seen, happens = awaited
+            # What had come before it was waited for does not count.
+            if seen in tail[max(len(tail) - len(seen) + 1, 0) :] + data:
+                self._awaited.remove(awaited)
+                happens(link)
 
     async def _may_pass(self) -> bool:
         self.holds += 1
