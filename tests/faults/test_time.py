@@ -76,7 +76,7 @@ async def test_events_of_a_process_whose_event_loop_is_blocked_are_published_by_
     await scene.start()
     async with scene.load() as load:
         await eventually(lambda: _is_deaf(blocked), 60, "an event loop that is blocked")
-        seconds = await emptied(scene.connection, still - _DEAF)
+        seconds = await emptied(scene.connection, still - 2 * _DEAF)
         await asyncio.to_thread(blocked.wait_for_relay)
         await load.goes_on()
     await scene.check()
