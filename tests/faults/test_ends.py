@@ -1,16 +1,21 @@
 """Scenario 19: replicas are told to end, while a publish is blocked and under load."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.conftest import waiting_for_locks
 from tests.consumers import eventually
 from tests.faults.conftest import Scene
 from tests.faults.ledger import emptied
+from tests.faults.load import PATH
 from tests.observed import Observe
+from tests.processes import Service
 from tests.proxies import Proxy
+from tests.test_create import EXAMPLE
 
 _SHUTDOWN = 3.0
 
@@ -46,6 +51,39 @@ async def test_a_replica_that_ends_while_its_publish_is_blocked_ends_in_time_and
     )
 
 
+async def test_creates_that_are_under_way_at_the_end_are_answered(
+    scene: Scene, observed: Observe
+) -> None:
+    ending = await scene.start()
+    await scene.start()
+    async with scene.load(callers=0) as load:
+        async with scene.connection.transaction():
+            # Whoever writes waits.
+            await scene.connection.execute("LOCK TABLE outbox IN SHARE MODE")
+            creates = [
+                asyncio.create_task(
+                    load.request("POST", ending.url + PATH, key, EXAMPLE | {"name": key})
+                )
+                for key in ("a", "b", "c", "d", "e", "f")
+            ]
+            await eventually(lambda: _wait(scene, 4), 20, "creates that are under way")
+            ending.send(signal.SIGTERM)
+            await eventually(lambda: _refuses(ending), 10, "nobody listens any more")
+        assert {(await create).status for create in creates} == {201}
+        assert await asyncio.to_thread(ending.end, 15) == 0
+    await scene.check()
+    fault = "SIGTERM while creates are under way"
+    observed(19, fault, "each is answered 201, then it ends", scene.ledger.figures())
+
+
+async def _wait(scene: Scene, statements: int) -> bool:
+    return await waiting_for_locks(scene.connection) >= statements
+
+
+async def _refuses(service: Service) -> bool:
+    return not await asyncio.to_thread(service.readiness)
+
+
 @pytest.mark.parametrize("rounds", [2, pytest.param(15, marks=pytest.mark.minutes)])
 @pytest.mark.timeout(600)
 async def test_a_rolling_restart_under_load_loses_nothing_and_refuses_nobody_for_good(
@@ -72,6 +110,6 @@ async def test_a_rolling_restart_under_load_loses_nothing_and_refuses_nobody_for
     observed(
         19,
         f"rolling restart of two replicas, {rounds} times",
-        "nothing lost, no request cut off",
+        "nothing lost; a balancer that goes ahead has no request cut off",
         figures,
     )
