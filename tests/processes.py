@@ -54,7 +54,11 @@ class Service:
 
     def wait_for_relay(self) -> None:
         """Return when it publishes."""
-        until(lambda: self.relay()["state"] == "publishing", 20, self._explain)
+        until(
+            lambda: self.readiness().get("relay", {}).get("state") == "publishing",
+            20,
+            self._explain,
+        )
 
     def relay(self) -> dict[str, Any]:
         """What it says about its relay."""
@@ -62,10 +66,10 @@ class Service:
         return status
 
     def readiness(self) -> dict[str, Any]:
-        """What it says of itself; nothing if nobody listens."""
+        """What it says of itself; nothing if nobody listens, or answers in time."""
         try:
             body: dict[str, Any] = requests.get(f"{self.url}/readyz", timeout=5).json()
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return {}
         return body
 
