@@ -77,6 +77,7 @@ async def test_events_of_a_process_whose_event_loop_is_blocked_are_published_by_
     async with scene.load() as load:
         await eventually(lambda: _is_deaf(blocked), 60, "an event loop that is blocked")
         seconds = await emptied(scene.connection, still - 2 * _DEAF)
+        await eventually(lambda: _hears(blocked), still + 20, "the end of the stall")
         await asyncio.to_thread(blocked.wait_for_relay)
         await load.goes_on()
     await scene.check()
@@ -85,12 +86,16 @@ async def test_events_of_a_process_whose_event_loop_is_blocked_are_published_by_
     observed(20, f"an event loop is blocked for {still} s", _HELD, figures)
 
 
-async def _is_deaf(service: Service) -> bool:
+async def _hears(service: Service) -> bool:
     try:
         await asyncio.to_thread(requests.get, f"{service.url}/healthz", timeout=_DEAF)
     except requests.Timeout:
-        return True
-    return False
+        return False
+    return True
+
+
+async def _is_deaf(service: Service) -> bool:
+    return not await _hears(service)
 
 
 async def test_replicas_whose_clocks_are_two_days_apart_deliver_in_order_and_never_go_back_in_time(
