@@ -25,6 +25,9 @@ class Answers:
         if attempt is None:
             return None
         async with self._pool.acquire() as connection:
+            # It locks what it finds, so that this commit waits for a synchronous standby, and for
+            # the commit of that answer with it: one whose own wait was cut off is shown to all,
+            # and lost with its server.
             found = await queries.find_answer(
                 connection, caller.organization_id, attempt, self.kept
             )

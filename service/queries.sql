@@ -541,7 +541,8 @@ WHERE
     organization_id = $1
     AND endpoint = $2
     AND key = $3
-    AND created_at >= now() - $4::interval;
+    AND created_at >= now() - $4::interval
+FOR KEY SHARE;
 
 -- name: prune_answers
 -- Forgets answers that were kept long enough, a few at a time, past those that another replica does.

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +126,9 @@ def crash(server: Postgres) -> None:
     """End all of its processes at once, as when its machine goes down."""
     family = _family(server)
     for process in family:
-        process.kill()
+        # Others end by themselves when the first one has.
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(family)
     server.child.kill()
 

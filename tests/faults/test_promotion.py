@@ -11,6 +11,7 @@ from service import postgres
 from service.settings import Settings
 from tests.consumers import eventually
 from tests.faults.conftest import Scene
+from tests.faults.ledger import read
 from tests.observed import Observe
 from tests.standbys import Pair, copy, crash, freeze, promote, refuse_writes, start
 
@@ -77,6 +78,34 @@ async def test_a_standby_that_takes_over_under_load_loses_nothing(
         f"standby promoted while the primary {primary.__name__.strip('_').replace('_', ' ')}",
         "nothing lost, nobody stays with the old primary",
         f"first success {seconds:.1f} s after the promotion; {scene.ledger.figures()}",
+    )
+
+
+@pytest.mark.minutes
+async def test_a_primary_that_nobody_stopped_promises_nothing_that_only_it_has(
+    scene: Scene, pair: Pair, observed: Observe
+) -> None:
+    await scene.start()
+    await scene.start()
+    async with scene.load() as load:
+        await load.goes_on(200)
+        await promote(pair.two)
+        # Who waited for the standby then has given up once it begins; what it then shows, it may
+        # show to callers who ask again with the same key.
+        before = scene.ledger.successes
+        await asyncio.sleep(15)
+        between = scene.ledger.successes - before
+        crash(pair.one)
+        await load.goes_on(200)
+    async with postgres.connect(pair.owner) as connection:
+        stored = await read(connection, scene.ledger.organization)
+    # Its relay may have told of what it showed.
+    assert not scene.ledger._lost(stored)
+    observed(
+        13,
+        "standby promoted while the primary goes on without one, for 15 s",
+        "nothing lost that was answered",
+        f"{between} successes in that time; {scene.ledger.figures()}",
     )
 
 
