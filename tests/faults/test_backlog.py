@@ -90,11 +90,10 @@ async def _rate(ledger: Tally, there: int, count: int) -> float:
 @pytest.mark.parametrize(
     "count",
     [
-        30_000,
+        pytest.param(30_000, marks=pytest.mark.timeout(600)),
         pytest.param(300_000, marks=[pytest.mark.minutes, pytest.mark.timeout(3600)]),
     ],
 )
-@pytest.mark.timeout(600)
 async def test_a_backlog_leaves_as_fast_as_events_ever_do(
     scene: Scene, ledger: Tally, api_key: str, observed: Observe, count: int
 ) -> None:
@@ -142,11 +141,10 @@ async def _has_left(connection: Connection, campaign_id: int) -> bool:
 @pytest.mark.parametrize(
     "count",
     [
-        10_000,
+        pytest.param(10_000, marks=pytest.mark.timeout(600)),
         pytest.param(50_000, marks=[pytest.mark.minutes, pytest.mark.timeout(3600)]),
     ],
 )
-@pytest.mark.timeout(600)
 async def test_an_old_transaction_does_not_hold_up_events(
     scene: Scene, ledger: Tally, owner: Settings, observed: Observe, count: int
 ) -> None:
