@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+# The confirm of a broker, basic.ack: class 60, method 80.
+ACK = b"\x00\x3c\x00\x50"
+
 # No pattern that is watched for is longer.
 _LONGEST = 64
 
@@ -145,6 +148,17 @@ class Proxy:
     def holds(self) -> int:
         """How many links wait with an answer."""
         return self.back.holds
+
+    def hold_from(self, seen: bytes) -> asyncio.Event:
+        """Hold what the server answers from these bytes on; the event tells that they have come."""
+        held = asyncio.Event()
+
+        def hold(_: Link) -> None:
+            self.passing.clear()
+            held.set()
+
+        self.back.when(seen, hold)
+        return held
 
     def cut(self) -> None:
         """Reset all connections that there are; new ones may be made."""

@@ -66,14 +66,6 @@ class Scene:
         urls = [replica.url for replica in replicas or self.replicas]
         return Load(urls, self.api_key, self.ledger, **options)
 
-    async def has_stuck_claims(self) -> bool:
-        """Whether somebody holds events for longer than a batch takes when all is well."""
-        stuck: bool = await self.connection.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
-            " AND state = 'idle in transaction' AND xact_start < now() - interval '2 s')"
-        )
-        return stuck
-
     async def footprint(self) -> Footprint:
         return await footprint(self._rabbitmq, self._started_with, self.replicas, self.connection)
 

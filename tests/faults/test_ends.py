@@ -14,7 +14,7 @@ from tests.faults.ledger import emptied
 from tests.faults.load import PATH
 from tests.observed import Observe
 from tests.processes import Service
-from tests.proxies import Proxy
+from tests.proxies import ACK, Proxy
 from tests.test_create import EXAMPLE
 
 _SHUTDOWN = 3.0
@@ -32,8 +32,7 @@ async def test_a_replica_that_ends_while_its_publish_is_blocked_ends_in_time_and
     await asyncio.to_thread(blocked.wait_for_relay)
     async with scene.load() as load:
         await load.goes_on()
-        proxy.back.passing.clear()
-        await eventually(lambda: scene.has_stuck_claims(), 20, "events that are claimed")
+        await asyncio.wait_for(proxy.hold_from(ACK).wait(), 30)
         began = time.monotonic()
         status = await asyncio.to_thread(blocked.stop, _SHUTDOWN + _CLEANUP)
         ended = time.monotonic() - began

@@ -13,10 +13,7 @@ from tests.faults.ledger import emptied
 from tests.faults.replica import POINTS
 from tests.observed import Observe
 from tests.processes import Service
-from tests.proxies import Link, Proxy
-
-# basic.ack: class 60, method 80.
-_ACK = b"\x00\x3c\x00\x50"
+from tests.proxies import ACK, Link, Proxy
 
 _HELD = "nothing lost; the others take over what it had claimed"
 
@@ -122,7 +119,7 @@ async def test_a_replica_that_is_killed_between_the_broker_and_the_confirm_loses
 
     async with scene.load() as load:
         await load.goes_on()
-        proxy.back.when(_ACK, kill)
+        proxy.back.when(ACK, kill)
         await succession.begin(doomed)
         await load.goes_on()
     await succession.check("after the broker stored, before the confirm is seen")

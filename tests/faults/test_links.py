@@ -11,7 +11,7 @@ from tests.consumers import eventually
 from tests.faults.conftest import Scene
 from tests.faults.ledger import emptied
 from tests.observed import Observe
-from tests.proxies import Proxy
+from tests.proxies import ACK, Proxy
 from tests.test_create import EXAMPLE
 
 StartProxy = Callable[[str], Awaitable[Proxy]]
@@ -33,7 +33,8 @@ async def test_confirms_that_are_held_back_and_lost_cost_copies_and_no_event(
         await load.goes_on()
         before = await scene.footprint()
         for _ in range(cuts):
-            proxy.passing.clear()
+            # From the first confirm on, so that at least one event is stored and nobody knows.
+            await asyncio.wait_for(proxy.hold_from(ACK).wait(), 30)
             await load.goes_on(30)
             proxy.cut()
             proxy.passing.set()
