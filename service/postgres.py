@@ -105,6 +105,11 @@ async def pool(url: str, size: int, settings: Settings) -> AsyncIterator[Pool]:
             # Or the events that a relay has claimed would stay locked for as long as PostgreSQL
             # takes a link that is dead, or a process that hangs, for one that may still speak.
             "idle_in_transaction_session_timeout": str(round(idle_seconds * 1000)),
+            # The same of idle sessions: the server asks after half a minute if we are there, by
+            # default after two hours, and until then they count among all that it allows.
+            "tcp_keepalives_idle": "30",
+            "tcp_keepalives_interval": "10",
+            "tcp_keepalives_count": "3",
         },
     ) as opened:
         try:

@@ -148,3 +148,20 @@ async def _sessions(connection: Connection) -> int:
         "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
     )
     return sessions
+
+
+async def test_a_server_is_to_look_whether_we_are_still_there(settings: Settings) -> None:
+    """A link that is cut for good without a word cannot be made here."""
+    async with (
+        postgres.pool(settings.database_url, 1, settings) as pool,
+        pool.acquire() as connection,
+    ):
+        told = await connection.fetch(
+            "SELECT name, setting::integer FROM pg_settings WHERE name LIKE 'tcp_keepalives%'"
+        )
+    seconds = dict(map(tuple, told))
+    assert seconds == {
+        "tcp_keepalives_idle": 30,
+        "tcp_keepalives_interval": 10,
+        "tcp_keepalives_count": 3,
+    }
