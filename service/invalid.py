@@ -90,13 +90,15 @@ def body_errors(
     missing = (name for name in schema.fields if name not in body)
     repeated = _repeated(body)
     for name in (*body, *missing):
+        field, value, messages = schema.fields.get(name), body.get(name), found.get(name, [])
+        if field and not (messages or name in repeated or isinstance(value, dict)):
+            continue  # As nearly all are, so that nothing is spelled out for them.
         place = f"{pointer}/{_escaped(name)}"
         if name in repeated:
             yield _error(place, _TWICE)
         if name not in schema.fields:
             yield _error(place, _unknown(schema, name))
-        field = schema.fields.get(name)
-        yield from _field_errors(field, place, body.get(name), found.get(name, []))
+        yield from _field_errors(field, place, value, messages)
 
 
 def _unknown(schema: Schema, name: str) -> str:
