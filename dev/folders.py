@@ -46,7 +46,8 @@ def _make(folder: Path, mode: int) -> None:
 def secret(file: Path) -> str:
     """The secret in `file`, made at the first call and readable by its owner only."""
     if not file.exists():
-        write_private(file, secrets.token_urlsafe(32))
+        # Hexadecimal: no command takes it for an option, as it would what begins with a dash.
+        write_private(file, secrets.token_hex(32))
     return file.read_text()
 
 
