@@ -26,7 +26,9 @@ commands:
   campaigns   run a command of the service against the running stack,
               as in: ./run campaigns events tail
   bench ...   measure how fast templates are checked; with 'pages', how fast campaigns are listed
-              among ten thousand and among a million; figures go to bench/results/
+              among ten thousand and among a million; with 'creates', how fast they are created
+              beside other ways to write such a service; with 'backlog', how fast events leave;
+              figures go to bench/results/, and bench/README.md tells more
   lock        pin the newest allowed versions of all packages, with hashes
 
 environment (none of it is needed):
@@ -120,8 +122,13 @@ def _lock(_arguments: Sequence[str]) -> int:
     compile_ = ["uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"]
     compile_ += ["--python-version", "3.11", "--no-emit-index-url", "--no-header", "--no-annotate"]
     service, dev = "requirements/service.txt", "requirements/dev.txt"
-    return _in_checkout(*compile_, "pyproject.toml", "-o", service) or _in_checkout(
-        *compile_, "pyproject.toml", "--group", "dev", "--constraints", service, "-o", dev
+    peers = [*compile_, "--group", "bench", "--constraints", service]
+    return (
+        _in_checkout(*compile_, "pyproject.toml", "-o", service)
+        or _in_checkout(
+            *compile_, "pyproject.toml", "--group", "dev", "--constraints", service, "-o", dev
+        )
+        or _in_checkout(*peers, "-o", "requirements/bench.txt")
     )
 
 

@@ -1,0 +1,78 @@
+"""Floors: parts of a create alone, which no service with these libraries can be faster than.
+
+`http` answers the parsed body; `statement` also stores a campaign with its event and history, in
+the one statement of the service, and does nothing else.
+"""
+
+import argparse
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import count
+
+import orjson
+import uvloop
+from aiohttp import web
+
+from bench import versions
+from service import postgres, queries
+from service.history import Version
+from service.settings import Settings
+
+POOL: web.AppKey[postgres.Pool] = web.AppKey("POOL")
+
+_VERSION = versions.example()
+_KEPT = Settings().idempotency_kept
+_IDS = count(1)
+
+
+async def answer_body(request: web.Request) -> web.Response:
+    return _created(orjson.loads(await request.read()))
+
+
+async def store(request: web.Request) -> web.Response:
+    body = orjson.loads(await request.read())
+    async with request.app[POOL].acquire() as connection:
+        await queries.create_draft(connection, _fresh(), None, _KEPT)
+    return _created(body)
+
+
+def _fresh() -> Version:
+    return replace(_VERSION, campaign=replace(_VERSION.campaign, id=next(_IDS)))
+
+
+def _created(body: object) -> web.Response:
+    return web.Response(status=201, body=orjson.dumps(body), content_type="application/json")
+
+
+async def readyz(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "ready"})
+
+
+async def database(app: web.Application) -> AsyncIterator[None]:
+    settings = Settings()
+    async with postgres.pool(
+        os.environ["DATABASE_URL"], settings.database_pool_size, settings
+    ) as pool:
+        app[POOL] = pool
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("floor", choices=["http", "statement"])
+    app = web.Application()
+    app.add_routes([web.get("/readyz", readyz)])
+    if parser.parse_args().floor == "http":
+        app.router.add_post("/api/v1/campaigns", answer_body)
+    else:
+        app.router.add_post("/api/v1/campaigns", store)
+        app.cleanup_ctx.append(database)
+    uvloop.install()
+    web.run_app(
+        app, host="127.0.0.1", port=int(os.environ["HTTP_PORT"]), access_log=None, print=None
+    )
+
+
+if __name__ == "__main__":
+    main()

