@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from bench import environment, golang, pgbench
+from bench import environment, golang, honesty, pgbench
 from bench.load import Generator, Load
 from bench.rig import Place, Rig
 from dev.console import Failure
@@ -94,6 +94,8 @@ def _served(
     @contextmanager
     def run() -> Iterator[Measure]:
         with serving(command, rig.folder / name, place.environment | variables) as (url, child):
+            if not name.startswith("floor"):
+                honesty.check(name, url, place)
             measure = partial(_measure, generator, place, url, child, with_keys=with_keys)
             measure(_WARM_UP_CONNECTIONS, _WARM_UP)
             yield measure

@@ -53,16 +53,15 @@ def run(program: Path, database_url: str, clients: int, seconds: int) -> Load:
             capture_output=True,
             text=True,
         )
-        if done.returncode:
-            raise Failure(f"pgbench failed: {done.stderr}")
+        per_second = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
+        if done.returncode or not per_second:
+            raise Failure(f"pgbench failed: {done.stderr or done.stdout}")
         # The third word of a line is how many microseconds a transaction took.
         took = sorted(
             int(line.split()[2])
             for log in Path(folder).glob("pgbench_log.*")
             for line in log.read_text().splitlines()
         )
-    per_second = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
-    assert per_second
     return Load(
         per_second=float(per_second[1]),
         p50_ms=took[len(took) // 2] / 1e3,

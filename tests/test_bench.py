@@ -1,0 +1,99 @@
+"""What the benchmark makes of what it measures, and whether it stores what the service stores."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+from bench import figures, pgbench, plot, versions
+from bench.contenders import Measured
+from bench.figures import Row
+from bench.load import Load
+from service import postgres, queries
+from service.settings import Settings
+
+
+def measured(per_second: float, events_left: int = 0) -> Measured:
+    load = Load(per_second=per_second, p50_ms=1000 / per_second, p99_ms=3000 / per_second, count=9)
+    return Measured(load=load, cpu_ms=0.1, events_left=events_left)
+
+
+def rows(**rates: float) -> list[Row]:
+    return [figures.row(name, 32, [measured(rate)]) for name, rate in rates.items()]
+
+
+def verdicts(found: list[Row]) -> dict[str, bool | None]:
+    return {target.what: target.is_met for target in figures.targets(found)}
+
+
+AGAINST_A = "creates/s at 32 connections, against A"
+P99_AGAINST_A = "p99 at 32 connections, against A"
+
+
+def test_a_row_is_the_median_of_its_rounds_between_the_slowest_and_the_fastest() -> None:
+    row = figures.row("ours", 32, [measured(100), measured(300), measured(10, events_left=2)])
+
+    assert (row.slowest, row.per_second, row.fastest) == (10, 100, 300)
+    assert row.p50_ms == 10
+    assert row.events_left == 2
+
+
+@pytest.mark.parametrize(("rate", "is_met"), [(600, True), (599, False)])
+def test_a_target_for_a_rate_is_met_from_its_limit_on(rate: float, is_met: bool) -> None:
+    assert verdicts(rows(ours=rate, peer_a=100))[AGAINST_A] is is_met
+
+
+@pytest.mark.parametrize(("rate", "is_met"), [(400, True), (399, False)])
+def test_a_target_for_a_time_is_met_up_to_its_limit(rate: float, is_met: bool) -> None:
+    assert verdicts(rows(ours=rate, peer_a=100))[P99_AGAINST_A] is is_met
+
+
+def test_a_rate_that_leaves_events_behind_meets_no_target() -> None:
+    ours, peer = rows(ours=10_000, peer_a=100)
+
+    assert verdicts([replace(ours, events_left=1), peer])[AGAINST_A] is False
+
+
+def test_a_target_is_open_while_one_of_the_two_is_not_measured() -> None:
+    assert set(verdicts(rows(ours=100)).values()) == {None}
+
+
+def test_a_table_says_what_was_amiss() -> None:
+    (row,) = rows(ours=1_234)
+
+    table = figures.table([replace(row, refused=3, events_left=4_000)])
+
+    assert "1,234" in table
+    assert "3 refused, 4,000 events left" in table
+
+
+def test_a_plot_has_a_bar_as_long_as_its_rate_for_each_row() -> None:
+    image = ET.fromstring(plot.svg(rows(ours=200, peer_a=100)))  # noqa: S314 (it is our own)
+
+    bars = [
+        float(shape.get("width", ""))
+        for shape in image.iter("{http://www.w3.org/2000/svg}rect")
+        if shape.get("height") == "14"
+    ]
+    assert bars[0] == 2 * bars[1]
+
+
+async def test_pgbench_stores_what_the_service_stores(
+    connection: postgres.Connection, database_url: str
+) -> None:
+    version = versions.example()
+    # An id that the sequence does not come to.
+    version = replace(version, campaign=replace(version.campaign, id=10**9))
+    await queries.create_draft(connection, version, None, Settings().idempotency_kept)
+
+    pgbench.run(pgbench.find(), database_url, clients=1, seconds=1)
+
+    for table, own in {
+        "campaigns": ["id", "created_at", "updated_at"],
+        "campaign_history": ["campaign_id", "changed_at", "event_id", "event_body"],
+        "outbox": ["campaign_id", "created_at", "event_id", "body", "next_attempt_at"],
+    }.items():
+        different = f"SELECT count(*), count(DISTINCT to_jsonb(t) - $1::text[]) FROM {table} t"  # noqa: S608
+        count, kinds = await connection.fetchrow(different, own) or (0, 0)
+        assert count > 1
+        assert kinds == 1
