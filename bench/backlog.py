@@ -23,7 +23,7 @@ import asyncpg
 import structlog
 from tabulate import tabulate
 
-from bench import contenders, versions
+from bench import contenders, served, versions
 from bench.load import Generator, generator
 from bench.rig import Place, rig
 from dev.console import Failure, say
@@ -125,7 +125,7 @@ def drain(place: Place, folder: Path, events: int) -> float:
     place.clean()
     asyncio.run(_fill(place, events))
     command = [sys.executable, "-P", "-m", "service", "relay"]
-    with contenders.serving(command, folder / "relay", place.environment):
+    with served.serving(command, folder / "relay", place.environment):
         rate = asyncio.run(_watch(place, events))
         if left := place.waiting(5):
             raise Failure(f"all events arrived, but {left} are still in the outbox")
@@ -169,7 +169,7 @@ def after_creates(
     """The highest rate of creates, the paced one, and its events' latencies in milliseconds."""
     command = [sys.executable, "-P", "-m", "service", "serve"]
     variables = place.environment | {"LOG_FORMAT": "json"}
-    with contenders.serving(command, folder / "serve", variables) as (url, _):
+    with served.serving(command, folder / "serve", variables) as (url, _):
         load.post(url, place.key, connections=_CONNECTIONS, seconds=1)
         highest = load.post(url, place.key, connections=_CONNECTIONS, seconds=seconds).per_second
         if left := place.waiting(60):

@@ -2,56 +2,28 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 
-import psutil
-import requests
-
-from bench import environment, golang, honesty, pgbench
+from bench import environment, golang, pgbench
 from bench.load import Generator, Load
 from bench.rig import Place, Rig
+from bench.served import Measured, Run, served
 from dev.console import Failure
 from dev.environment import ROOT
-from dev.processes import Child, steady_port
 from service.settings import Settings
-
-# Seconds and connections of load that nobody measures: connections open, statements are prepared.
-_WARM_UP = 1
-_WARM_UP_CONNECTIONS = 32
-
-# Seconds after the last answer in which the events of all creates have to be confirmed.
-_CONFIRMED_SECONDS = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What was seen of a contender at so many connections."""
-
-    load: Load
-    # Of its own processes; what the servers do for it is not in it.
-    cpu_ms: float | None = None
-    # Events that were not confirmed in time.
-    events_left: int = 0
-
-
-# Is given connections and seconds.
-Measure = Callable[[int, int], Measured]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One that can be measured as long as the context lasts that `run` opens."""
+    """One that can be run, again and again."""
 
     name: str
-    title: str
-    run: Callable[[], AbstractContextManager[Measure]]
+    run: Run
 
 
 def prepare(
@@ -72,89 +44,8 @@ def prepare(
         except Failure as failure:
             left_out[name] = str(failure)
         else:
-            contenders.append(Contender(name=name, title=TITLES[name], run=run))
+            contenders.append(Contender(name=name, run=run))
     return contenders, left_out
-
-
-Run = Callable[[], AbstractContextManager[Measure]]
-
-
-def _served(
-    command: Sequence[str],
-    variables: dict[str, str],
-    name: str,
-    rig: Rig,
-    generator: Generator,
-    *,
-    with_keys: bool = False,
-) -> Run:
-    """A program that listens on HTTP_PORT."""
-    place = rig.place(name)
-
-    @contextmanager
-    def run() -> Iterator[Measure]:
-        with serving(command, rig.folder / name, place.environment | variables) as (url, child):
-            if not name.startswith("floor"):
-                honesty.check(name, url, place)
-            measure = partial(_measure, generator, place, url, child, with_keys=with_keys)
-            measure(_WARM_UP_CONNECTIONS, _WARM_UP)
-            yield measure
-
-    return run
-
-
-@contextmanager
-def serving(
-    command: Sequence[str], folder: Path, variables: dict[str, str]
-) -> Iterator[tuple[str, Child]]:
-    """A program that listens; its log and the port are in files that begin like the folder."""
-    port = steady_port(folder.with_suffix(".port"))
-    url = f"http://127.0.0.1:{port}"
-    child = Child(
-        folder.name,
-        [word.format(port=port) for word in command],
-        environment=os.environ | {"PYTHONPATH": str(ROOT), "HTTP_PORT": str(port)} | variables,
-        folder=Path("/"),
-        ends_by=signal.SIGTERM,
-        log=folder.with_suffix(".log"),
-    )
-    try:
-        child.wait_until(lambda: _is_ready(url), seconds=30)
-        yield url, child
-    finally:
-        child.stop()
-
-
-def _is_ready(url: str) -> bool:
-    with suppress(requests.ConnectionError):
-        return requests.get(f"{url}/readyz", timeout=5).ok
-    return False
-
-
-def _measure(
-    generator: Generator,
-    place: Place,
-    url: str,
-    child: Child,
-    connections: int,
-    seconds: int,
-    *,
-    with_keys: bool,
-) -> Measured:
-    place.clean()
-    before = _cpu_seconds(child)
-    load = generator.post(
-        url, place.key, connections=connections, seconds=seconds, with_keys=with_keys
-    )
-    events_left = place.waiting(_CONFIRMED_SECONDS) if child.name.startswith("ours") else 0
-    cpu_ms = (_cpu_seconds(child) - before) * 1e3 / max(load.count, 1)
-    return Measured(load=load, cpu_ms=cpu_ms, events_left=events_left)
-
-
-def _cpu_seconds(child: Child) -> float:
-    process = psutil.Process(child.process.pid)
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
 
 
 def _ours(name: str, rig: Rig, generator: Generator, *, processes: int = 1) -> Run:
@@ -164,25 +55,25 @@ def _ours(name: str, rig: Rig, generator: Generator, *, processes: int = 1) -> R
             raise Failure("the service has no setting for several processes")
         variables["PROCESSES"] = str(processes)
     command = [sys.executable, "-P", "-m", "service", "serve"]
-    return _served(command, variables, name, rig, generator, with_keys=name.endswith("keys"))
+    return served(command, variables, name, rig, generator, with_keys=name.endswith("keys"))
 
 
 def _peer_a(name: str, rig: Rig, generator: Generator) -> Run:
     command = [str(environment.python()), "-P", "-m", "uvicorn", "bench.peers.a_fastapi:app"]
     command += ["--port", "{port}", "--no-access-log", "--log-level", "warning"]
-    return _served(command, {}, name, rig, generator)
+    return served(command, {}, name, rig, generator)
 
 
 def _peer_b(name: str, rig: Rig, generator: Generator) -> Run:
-    return _served(_python("b_aiohttp"), {}, name, rig, generator)
+    return served(_python("b_aiohttp"), {}, name, rig, generator)
 
 
 def _peer_c(name: str, rig: Rig, generator: Generator) -> Run:
-    return _served([str(golang.build(rig.folder))], {}, name, rig, generator)
+    return served([str(golang.build(rig.folder))], {}, name, rig, generator)
 
 
 def _floor(floor: str, name: str, rig: Rig, generator: Generator) -> Run:
-    return _served([*_python("floors"), floor], {}, name, rig, generator)
+    return served([*_python("floors"), floor], {}, name, rig, generator)
 
 
 def _publishing(name: str, rig: Rig, _generator: Generator) -> Run:

@@ -19,9 +19,10 @@ from pathlib import Path
 import structlog
 
 from bench import contenders, figures, plot
-from bench.contenders import Contender, Measured
+from bench.contenders import Contender
 from bench.load import generator
 from bench.rig import rig
+from bench.served import Measured
 from dev.console import Failure, say
 
 RESULTS = Path(__file__).with_name("results") / "creates.json"
@@ -37,9 +38,12 @@ def main() -> int:
         with rig() as servers:
             found, left_out = contenders.prepare(servers, generator(), options.only)
             machine = _machine() | servers.versions()
-            measured = measure(found, options.rounds, options.seconds, options.connections)
+            measured = measure(found, left_out, options)
     except Failure as failure:
         print(f"run: {failure}", file=sys.stderr)
+        return 1
+    if not measured:
+        print(f"run: nobody could be measured: {left_out}", file=sys.stderr)
         return 1
     rows = [figures.row(name, connections, one) for (name, connections), one in measured.items()]
     met = figures.targets(rows)
@@ -55,9 +59,11 @@ def main() -> int:
             for (name, connections), all_ in measured.items()
         ],
     }
-    options.results.parent.mkdir(exist_ok=True)
-    options.results.write_text(json.dumps(kept, indent=1) + "\n")
-    options.results.with_suffix(".svg").write_text(plot.svg(rows))
+    # What some of them did is not to replace what all of them did.
+    if results := options.results or (None if options.only else RESULTS):
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps(kept, indent=1) + "\n")
+        results.with_suffix(".svg").write_text(plot.svg(rows))
     print(figures.table(rows), figures.targets_table(met), sep="\n\n")
     for name, reason in left_out.items():
         print(f"\nLeft out: {contenders.TITLES[name]}; {reason}")
@@ -77,32 +83,41 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {names}")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FILE",
-        help="where figures are kept, and the plot beside it; default: bench/results/creates.json",
+        "--results", type=Path, metavar="FILE",
+        help="where figures are kept, and the plot beside it; default: bench/results/creates.json, "
+        "or nowhere with --only",
     )  # fmt: skip
     return parser
 
 
 def measure(
-    found: Sequence[Contender], rounds: int, seconds: int, connections: Sequence[int]
+    found: Sequence[Contender], left_out: dict[str, str], options: argparse.Namespace
 ) -> Measurements:
-    """Let one after the other run, in another order in every other round."""
+    """Let one after the other run, in another order in every other round.
+
+    One that fails is left out from there on, with all that was seen of it.
+    """
     measured: Measurements = defaultdict(list)
-    total, done = rounds * len(found) * len(connections), 0
-    for number in range(rounds):
+    for number in range(1, options.rounds + 1):
         # Whoever comes first must not always be the same.
-        for contender in found if number % 2 == 0 else reversed(found):
-            with contender.run() as measure_one:
-                for so_many in connections:
-                    one = measure_one(so_many, seconds)
-                    measured[contender.name, so_many].append(one)
-                    done += 1
-                    say(
-                        f"{done}/{total} {contender.name} at {so_many}: "
-                        f"{one.load.per_second:,.0f}/s, p99 {one.load.p99_ms:.1f} ms"
-                    )
+        for contender in found if number % 2 else reversed(found):
+            if contender.name in left_out:
+                continue
+            try:
+                with contender.run() as measure_one:
+                    for connections in options.connections:
+                        one = measure_one(connections, options.seconds)
+                        measured[contender.name, connections].append(one)
+                        say(
+                            f"{number}/{options.rounds} {contender.name} at {connections}: "
+                            f"{one.load.per_second:,.0f}/s, p99 {one.load.p99_ms:.1f} ms"
+                        )
+            except Failure as failure:
+                say(str(failure))
+                left_out[contender.name] = str(failure)
     order = list(contenders.TITLES)
-    return dict(sorted(measured.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+    kept = [(key, rounds) for key, rounds in measured.items() if key[0] not in left_out]
+    return dict(sorted(kept, key=lambda item: (order.index(item[0][0]), item[0][1])))
 
 
 def _machine() -> dict[str, str]:

@@ -6,7 +6,8 @@ from statistics import median
 
 from tabulate import tabulate
 
-from bench.contenders import TITLES, Measured
+from bench.contenders import TITLES
+from bench.served import Measured
 
 
 @dataclass(frozen=True, kw_only=True)

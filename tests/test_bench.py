@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from bench import figures, pgbench, plot, versions
-from bench.contenders import Measured
 from bench.figures import Row
 from bench.load import Load
+from bench.served import Measured
 from service import postgres, queries
 from service.settings import Settings
 
