@@ -49,8 +49,10 @@ def fetch(
                     root = Path(scratch) / "root"
                     for package in sorted(Path(scratch).glob("*.deb")):
                         _do(["dpkg-deb", "-x", str(package), str(root)], Path(scratch))
-                except Failure as failure:
-                    raise Failure(f"{name} cannot be fetched: {failure}; {otherwise}") from failure
+                except subprocess.CalledProcessError as error:
+                    step, said = " ".join(error.cmd[:2]), error.stderr.strip().splitlines()[-4:]
+                    sentence = f"{name} cannot be fetched ({step} failed); {otherwise}"
+                    raise Failure("\n".join([sentence, *said])) from error
                 root.rename(cache / name)
             say(f"{name} fetched")
     return cache / name
@@ -87,8 +89,6 @@ def _download(folder: Path, packages: Sequence[str], dependencies: tuple[str, ..
 
 def _do(command: list[str], folder: Path) -> str:
     environment = os.environ | {"APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        said = "\n".join(done.stderr.strip().splitlines()[-4:])
-        raise Failure(f"{' '.join(command[:2])} failed\n{said}\n")
-    return done.stdout
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
