@@ -9,6 +9,9 @@ from tabulate import tabulate
 from bench.contenders import TITLES
 from bench.served import Measured
 
+_PARTS = ("own", "PostgreSQL", "RabbitMQ")
+_CPU = [f"CPU ms, {part}" for part in _PARTS]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -21,7 +24,7 @@ class Row:
     fastest: float
     p50_ms: float
     p99_ms: float
-    cpu_ms: float | None
+    cpu_ms: dict[str, float]
     errors: int
     refused: int
     events_left: int
@@ -45,7 +48,7 @@ class Target:
 def row(contender: str, connections: int, rounds: Sequence[Measured]) -> Row:
     """Sum up at least one round."""
     rates = [one.load.per_second for one in rounds]
-    cpu = [one.cpu_ms for one in rounds if one.cpu_ms is not None]
+    parts = rounds[0].cpu_ms
     return Row(
         contender=contender,
         connections=connections,
@@ -54,7 +57,7 @@ def row(contender: str, connections: int, rounds: Sequence[Measured]) -> Row:
         fastest=round(max(rates), 1),
         p50_ms=round(median(one.load.p50_ms for one in rounds), 3),
         p99_ms=round(median(one.load.p99_ms for one in rounds), 3),
-        cpu_ms=round(median(cpu), 3) if cpu else None,
+        cpu_ms={part: round(median(one.cpu_ms[part] for one in rounds), 3) for part in parts},
         errors=max(one.load.errors for one in rounds),
         refused=max(one.load.refused for one in rounds),
         events_left=max(one.events_left for one in rounds),
@@ -101,7 +104,7 @@ def targets(rows: Iterable[Row]) -> list[Target]:
 
 def table(rows: Iterable[Row]) -> str:
     """The figures for people, in Markdown."""
-    columns = ["", "at once", "creates/s", "from", "to", "p50 ms", "p99 ms", "CPU ms", "amiss"]
+    columns = ["", "at once", "creates/s", "from", "to", "p50 ms", "p99 ms", *_CPU, "amiss"]
     lines = [
         [
             TITLES[row.contender],
@@ -111,12 +114,12 @@ def table(rows: Iterable[Row]) -> str:
             f"{row.fastest:,.0f}",
             f"{row.p50_ms:.2f}",
             f"{row.p99_ms:.2f}",
-            "" if row.cpu_ms is None else f"{row.cpu_ms:.2f}",
+            *(f"{row.cpu_ms[part]:.2f}" if part in row.cpu_ms else "" for part in _PARTS),
             _amiss(row),
         ]
         for row in rows
     ]
-    align = ["left", *["right"] * 7, "left"]
+    align = ["left", *["right"] * 9, "left"]
     return tabulate(lines, columns, tablefmt="github", colalign=align, disable_numparse=True)
 
 

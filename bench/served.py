@@ -2,9 +2,10 @@
 
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from dev.processes import Child, steady_port
 # Settings of the caller's are not for what is measured.
 _BARE = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
+_SERVERS = {"postgres": "PostgreSQL", "beam.smp": "RabbitMQ"}
+
 # Seconds and connections of load that nobody measures: connections open, statements are prepared.
 _WARM_UP = 1
 _WARM_UP_CONNECTIONS = 32
@@ -33,8 +36,8 @@ class Measured:
     """What was seen of a contender at so many connections."""
 
     load: Load
-    # Of its own processes; what the servers do for it is not in it.
-    cpu_ms: float | None = None
+    # Of a create: by the contender's own processes, PostgreSQL's and RabbitMQ's.
+    cpu_ms: dict[str, float] = field(default_factory=dict)
     # Events that were not confirmed in time.
     events_left: int = 0
 
@@ -109,16 +112,21 @@ def _measure(
     with_keys: bool,
 ) -> Measured:
     place.clean()
-    before = _cpu_seconds(child)
+    before = _cpu_seconds()
     load = generator.post(
         url, place.key, connections=connections, seconds=seconds, with_keys=with_keys
     )
     events_left = place.waiting(_CONFIRMED_SECONDS) if child.name.startswith("ours") else 0
-    cpu_ms = (_cpu_seconds(child) - before) * 1e3 / max(load.count, 1)
+    after = _cpu_seconds()
+    cpu_ms = {part: (after[part] - before[part]) * 1e3 / max(load.count, 1) for part in after}
     return Measured(load=load, cpu_ms=cpu_ms, events_left=events_left)
 
 
-def _cpu_seconds(child: Child) -> float:
-    process = psutil.Process(child.process.pid)
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+def _cpu_seconds() -> dict[str, float]:
+    """What all that we have started and that still runs has used; the load generator has ended."""
+    used: dict[str, float] = defaultdict(float)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used[_SERVERS.get(process.name(), "own")] += times.user + times.system
+    return used

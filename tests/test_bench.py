@@ -15,7 +15,7 @@ from service.settings import Settings
 
 def measured(per_second: float, events_left: int = 0) -> Measured:
     load = Load(per_second=per_second, p50_ms=1000 / per_second, p99_ms=3000 / per_second, count=9)
-    return Measured(load=load, cpu_ms=0.1, events_left=events_left)
+    return Measured(load=load, cpu_ms={"own": 0.1}, events_left=events_left)
 
 
 def rows(**rates: float) -> list[Row]:
