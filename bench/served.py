@@ -128,5 +128,6 @@ def _cpu_seconds() -> dict[str, float]:
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            used[_SERVERS.get(process.name(), "own")] += times.user + times.system
+            # With those of its children that have ended, as connections of PostgreSQL may have.
+            used[_SERVERS.get(process.name(), "own")] += sum(times[:4])
     return used

@@ -23,7 +23,10 @@ from bench.peers.callers import FIND, Callers
 engine = create_async_engine(
     os.environ["DATABASE_URL"]
     .replace("postgresql://", "postgresql+asyncpg://")
-    .replace("sslmode=", "ssl=")
+    .replace("sslmode=", "ssl="),
+    # As many as the service has; by default, those beyond 5 are opened and closed again and again.
+    pool_size=10,
+    max_overflow=0,
 )
 new_session = async_sessionmaker(engine, expire_on_commit=False)
 

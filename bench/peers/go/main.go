@@ -30,6 +30,7 @@ import (
 const (
 	exchange     = "campaign.events"
 	routingKey   = "campaign.created"
+	connections  = 10
 	channels     = 8
 	keySeconds   = 5
 	largestBody  = 1 << 20
@@ -137,7 +138,12 @@ type service struct {
 
 func main() {
 	ctx := context.Background()
-	pool, err := pgxpool.Connect(ctx, os.Getenv("DATABASE_URL"))
+	config, err := pgxpool.ParseConfig(os.Getenv("DATABASE_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	config.MaxConns = connections
+	pool, err := pgxpool.ConnectConfig(ctx, config)
 	if err != nil {
 		log.Fatal(err)
 	}
