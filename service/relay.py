@@ -42,6 +42,7 @@ class Relay:
         self._state = "connecting"
         self._since = datetime.now(UTC)
         self._last_error: str | None = None
+        self._topology_checked_at: datetime | None = None
 
     def wake(self) -> None:
         """Say that an event was committed, so that it need not wait for the next poll."""
@@ -63,6 +64,7 @@ class Relay:
             "last_error": self._last_error,
             "circuit": "closed" if self._window == self._settings.relay_batch_size else "half-open",
             "window": self._window,
+            "topology_checked_at": self._topology_checked_at,
             **{name: self._outcomes[name] for name in (*settlement.OUTCOMES, "queues_made")},
         }
 
@@ -71,6 +73,7 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 async with broker.publisher(self._settings) as publisher:
+                    self._topology_checked_at = datetime.now(UTC)
                     await self._publish_until_doubt(publisher)
                     doubt = publisher.doubt
             except (Exception, asyncio.CancelledError) as error:
@@ -107,7 +110,9 @@ class Relay:
 
     async def _check(self, publisher: broker.Publisher) -> None:
         """Between two batches, so that nothing is published past a queue that is not there."""
-        for queue in await publisher.ensure_topology():
+        missing = await publisher.ensure_topology()
+        self._topology_checked_at = datetime.now(UTC)
+        for queue in missing:
             self._outcomes["queues_made"] += 1
             self._last_error = f"the queue {queue} was gone, and is made anew"
             logger.error(

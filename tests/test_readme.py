@@ -7,6 +7,7 @@ from typing import Any
 from service import broker
 from tests.conftest import Client
 from tests.consumers import Consumer
+from tests.faults import matrix
 from tests.processes import ROOT
 from tests.test_create import EXAMPLE
 
@@ -69,3 +70,11 @@ def test_the_map_names_every_file_of_the_service() -> None:
     assert {name for name in files if f"`{name}`" not in README} - {
         name for name in files if f"`service/{name}`" in README
     } == set()
+
+
+def test_the_fault_matrix_is_what_was_observed() -> None:
+    observed = matrix.rows()
+    assert {row["scenario"] for row in observed} == matrix.SCENARIOS.keys()
+    assert {row["outcome"] for row in observed} == {"passed"}
+    assert matrix.in_readme(README) == matrix.summary(observed)
+    assert (ROOT / "docs" / "faults.md").read_text() == matrix.page(observed)

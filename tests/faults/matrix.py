@@ -94,7 +94,13 @@ def in_readme(text: str) -> str:
     return text.partition(_BEGIN)[2].partition(_END)[0]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write both."""
     readme, observed = _README.read_text(), rows()
-    _README.write_text(readme.replace(in_readme(readme), summary(observed)))
+    begin, end = readme.partition(_BEGIN), readme.partition(_END)
+    _README.write_text(begin[0] + _BEGIN + summary(observed) + _END + end[2])
     _PAGE.write_text(page(observed))
+
+
+if __name__ == "__main__":
+    main()
