@@ -91,7 +91,7 @@ MUTATIONS = [
     ),
     Mutation(
         "deadline of a statement",
-        "service/postgres.py",
+        "service/hosts.py",
         (("command_timeout=self._timeout_seconds,", ""),),
         "test_database.py::test_a_replica_whose_database_is_silent_fails_in_time_and_others_take"
         "_its_events[4]",
@@ -142,8 +142,7 @@ def _try(mutation: Mutation) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = Path(folder) / "checkout"
         shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
-        file = copy / mutation.file
-        file.write_text(_without(file.read_text(), mutation))
+        (copy / mutation.file).write_text(without(mutation))
         command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-m", "", "--tb=short"]
         done = subprocess.run(
             [*command, f"tests/faults/{mutation.scenario}"],
@@ -161,10 +160,16 @@ def _try(mutation: Mutation) -> tuple[str, str]:
     return ("passes" if done.returncode == 0 else "broken"), "\n".join(lines[-3:])
 
 
-def _without(text: str, mutation: Mutation) -> str:
+def without(mutation: Mutation) -> str:
+    """The file without the line.
+
+    Raises:
+        LookupError: it is not what this table takes it for.
+    """
+    text = (ROOT / mutation.file).read_text()
     for old, new in mutation.changes:
         if text.count(old) != 1:
-            raise SystemExit(f"{mutation.file} has not exactly one {old!r}: mend this table")
+            raise LookupError(f"{mutation.file} has not exactly one {old!r}")
         text = text.replace(old, new)
     return text
 
