@@ -173,10 +173,34 @@ async def test_an_event_that_fails_alone_once_more_lets_others_go_first(
     assert row["last_error"] == ("its outcome is unknown: TimeoutError" if postponed else None)
 
 
-async def test_a_rejection_of_several_events_parks_none(connection: Connection) -> None:
-    for campaign_id in (1, 2):
+@pytest.mark.parametrize(
+    ("events", "again", "outcome"),
+    [
+        (1, True, "parked"),
+        (1, False, "unknown"),  # Whatever it was may be over.
+        (2, True, "unknown"),  # Nobody knows which of the two it is.
+    ],
+)
+async def test_only_an_event_that_was_rejected_alone_and_again_is_parked(
+    connection: Connection, events: int, again: bool, outcome: str
+) -> None:
+    for campaign_id in range(events):
         await insert_event(connection, campaign_id, 1)
     claimed = await queries.claim_events(connection, limit=10)
     results = [(event, broker.Rejected("406")) for event in claimed]
-    assert (await settlement.settle(connection, results, again=True))["unknown"] == 2
-    assert not await connection.fetch("SELECT FROM outbox WHERE attempts > 0")
+    assert (await settlement.settle(connection, results, again=again))[outcome] == events
+    parked = await connection.fetchval(
+        "SELECT count(*) FROM outbox WHERE next_attempt_at = 'infinity'"
+    )
+    assert parked == (1 if outcome == "parked" else 0)
+
+
+async def test_batches_of_one_are_a_half_open_circuit_only_after_a_failure(
+    idle_client: Client, settings: Settings
+) -> None:
+    relay = relay_of(idle_client, replace(settings, relay_batch_size=1))
+    relay.stop()  # So that its pause is over at once.
+    await relay._pause("connecting", "a failure")
+    assert relay.status()["circuit"] == "half-open"
+    await relay._judge(Counter(confirmed=1))
+    assert relay.status()["circuit"] == "closed"

@@ -20,6 +20,7 @@ from dev.rabbitmq import RabbitMQ
 from service import broker, sources
 from service.app import create_app
 from service.postgres import Connection
+from service.relay import RELAY
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, insert_event
 from tests.consumers import eventually
@@ -319,6 +320,20 @@ async def test_a_relay_that_does_not_publish_is_wrong(owner: Settings, idle_clie
     [problem] = told["problems"]
     assert code == 1
     assert problem == f"the relay at {address(idle_client)} is in the state 'connecting'"
+
+
+async def test_a_queue_that_was_gone_is_wrong_as_it_took_events_with_it(
+    owner: Settings, publishing: Client
+) -> None:
+    assert publishing.app is not None
+    publishing.app[RELAY]._note_topology(["campaign.start"])
+    code, told = await status(owner, address(publishing))
+    [problem] = told["problems"]
+    assert code == 1
+    assert problem == (
+        f"the relay at {address(publishing)} found 1 queue gone: what was in it is lost, see"
+        " 'campaigns events republish' (told until the process ends)"
+    )
 
 
 @pytest.mark.usefixtures("publisher")

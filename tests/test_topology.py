@@ -1,6 +1,8 @@
 """Exchange, queues and bindings: what is missing is made, and loses nothing that it need not."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -95,6 +97,21 @@ async def test_a_queue_that_was_deleted_is_made_anew_and_told(
     consumer = await consume(apart)
     await client.post("/api/v1/campaigns", json=EXAMPLE)
     await consumer.events(1)
+
+
+async def test_a_queue_that_was_deleted_while_the_relay_was_cut_off_is_told(
+    apart: Settings, aiohttp_client: Start, virtual_host: VirtualHost
+) -> None:
+    # So long that only the new connection can find it.
+    app = create_app(replace(apart, amqp_check_seconds=600))
+    await aiohttp_client(app)
+    relay = app[RELAY]
+    await eventually(lambda: relay.status()["state"] == "publishing", 10, "the relay")
+    assert relay.status()["queues_made"] == 0
+    async with broker.connect(apart) as connection:
+        await (await connection.channel()).queue_delete("campaign.start")
+    await asyncio.to_thread(virtual_host.control, "close_all_connections", "the queue is gone")
+    await eventually(lambda: relay.status()["queues_made"] == 1, 20, "a queue that is made anew")
 
 
 async def test_an_event_that_no_queue_takes_stays_and_asks_for_the_topology(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from dev.rabbitmq import RabbitMQ
 from service.postgres import Connection
 from service.settings import Settings
-from tests.faults.footprint import Footprint, footprint
+from tests.faults.footprint import Footprint, files, footprint
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load
 from tests.faults.witness import witness
@@ -20,6 +21,24 @@ from tests.processes import Service
 
 # Connections that a replica has for its requests and its relay.
 _POOL, _RELAY_POOL = 4, 2
+
+# Seconds in which the outbox is empty once nothing is broken any more; a scenario in which much
+# waits by then says how long it may take.
+EMPTY_SECONDS = 20
+
+# Seconds until nothing is open any more that need not be.
+_CLOSED_SECONDS = 30
+
+_BESIDE = ["_repeat", "run.<locals>.wrapper"]
+_RELAY = ["Channel._reader", "Relay.run"] + [
+    f"Connection.__{name}" for name in ("heartbeat", "reader", "writer")
+]
+# The tasks of a process that nobody asks for anything.
+AT_REST = {
+    "serve": [*_RELAY, *_BESIDE, *["_repeat"] * 4],
+    "serve --no-relay": [*_BESIDE, *["_repeat"] * 4],
+    "relay": [*_RELAY, *_BESIDE],
+}
 
 
 class Scene:
@@ -33,6 +52,7 @@ class Scene:
         ledger: Ledger,
         start_service: Callable[..., Service],
         rabbitmq: RabbitMQ,
+        folder: Path,
     ) -> None:
         self.settings = settings
         self.connection = connection
@@ -41,7 +61,11 @@ class Scene:
         self.api_key = api_key
         self._start_service = start_service
         self._rabbitmq = rabbitmq
+        self._folder = folder
         self._started_with: list[Settings] = [settings]
+        # What each has open when it is ready, and its tasks once it is at rest.
+        self._files: dict[int, int] = {}
+        self._tasks: dict[int, list[str]] = {}
 
     async def start(
         self,
@@ -53,37 +77,59 @@ class Scene:
     ) -> Service:
         """Start a replica with these settings changed, perhaps altered itself (`replica.py`)."""
         settings = replace(self.settings, **changes)  # type: ignore[arg-type] # as the test says
-        module = "tests.faults.replica" if altered else "service"
+        environment = {"CENSUS": str(self.census(len(self.replicas))), **(altered or {})}
         service: Service = await asyncio.to_thread(
-            self._start_service, settings, command, module, altered, wait=wait
+            self._start_service, settings, command, "tests.faults.replica", environment, wait=wait
         )
         self.replicas.append(service)
         self._started_with.append(settings)
+        self._tasks[service.process_id] = AT_REST[command]
+        if wait:
+            self._files[service.process_id] = files(service.process_id)
         return service
+
+    def census(self, number: int) -> Path:
+        """Where a replica tells its tasks."""
+        return self._folder / f"tasks-{number}"
 
     def load(self, *replicas: Service, **options: Any) -> Load:
         """A load on these replicas, or on all."""
         urls = [replica.url for replica in replicas or self.replicas]
         return Load(urls, self.api_key, self.ledger, **options)
 
-    async def footprint(self) -> Footprint:
-        return await footprint(self._rabbitmq, self._started_with, self.replicas, self.connection)
-
-    async def check(self, seconds: float = 20) -> None:
-        """Hold the ledger against the database, once the load is over."""
+    async def check(self, seconds: float = EMPTY_SECONDS) -> None:
+        """Hold the ledger against the database once the load is over, and look what is open."""
         await self.ledger.check(self.connection, seconds)
+        await self.is_at_rest()
 
-    async def leaves_nothing(self, before: Footprint, seconds: float = 30) -> None:
-        """Fail unless no more is open than before, within so many seconds."""
-        # One is the test's own.
-        sessions = 1 + len(self.replicas) * (_POOL + _RELAY_POOL)
-        more = ["nothing was looked at"]
-        try:
-            async with asyncio.timeout(seconds):
-                while more := (await self.footprint()).exceeds(before, sessions):  # noqa: ASYNC110 (it sets no event)
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            pytest.fail(f"after {seconds} seconds there are still: {', '.join(more)}")
+    async def is_at_rest(self) -> None:
+        """Fail unless every process that lives comes to have no more open than it needs."""
+        deadline = time.monotonic() + _CLOSED_SECONDS
+        while more := (now := await self._footprint()).exceeds(self._most(now)):
+            if time.monotonic() > deadline:
+                pytest.fail(f"after {_CLOSED_SECONDS} seconds there are still: {', '.join(more)}")
+            await asyncio.sleep(0.2)
+
+    async def _footprint(self) -> Footprint:
+        living = {
+            replica: self.census(number)
+            for number, replica in enumerate(self.replicas)
+            if replica.is_alive
+        }
+        return await footprint(self._rabbitmq, self._started_with, living, self.connection)
+
+    def _most(self, now: Footprint) -> Footprint:
+        """One connection and channel for each relay, and for the witness; none of any caller's."""
+        relays = {process: _RELAY[0] in self._tasks[process] for process in now.tasks}
+        return Footprint(
+            connections=1 + sum(relays.values()),
+            channels=1 + sum(relays.values()),
+            # One is the test's own.
+            sessions=1 + len(relays) * (_POOL + _RELAY_POOL),
+            files=now.files | self._files,
+            sockets={process: int(has_relay) for process, has_relay in relays.items()},
+            tasks={process: self._tasks[process] for process in relays},
+        )
 
 
 @pytest.fixture
@@ -111,9 +157,10 @@ def unwatched_scene(
     ledger: Ledger,
     start_service: Callable[..., Service],
     rabbitmq: RabbitMQ,
+    tmp_path: Path,
 ) -> Scene:
     """A scene whose queues nobody reads yet."""
-    return Scene(scene_settings, api_key, connection, ledger, start_service, rabbitmq)
+    return Scene(scene_settings, api_key, connection, ledger, start_service, rabbitmq, tmp_path)
 
 
 @pytest.fixture

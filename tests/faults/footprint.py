@@ -1,8 +1,12 @@
-"""What a service holds open, to be held against what it held before a fault."""
+"""What services hold open, to be held against what they may hold once nobody asks for anything."""
 
 import asyncio
+import json
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -10,49 +14,47 @@ import psutil
 from dev.rabbitmq import RabbitMQ
 from service.postgres import Connection
 from service.settings import Settings
-from tests.processes import Service
+from tests.processes import Service, until
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Counts of one moment; `files` are those of each process but for connections to the database.
+    """Counts of one moment, at the servers and of each process.
 
-    These come and go with the requests, up to the size of the pools: `sessions` has them all.
+    Sockets are without those to the database, which come and go with requests, up to the size of
+    the pools: `sessions` has them all. Files are without sockets that are connected.
     """
 
     connections: int
     channels: int
     sessions: int
     files: dict[int, int]
-    tasks: int
+    sockets: dict[int, int]
+    tasks: dict[int, list[str]]
 
-    def exceeds(self, before: "Footprint", most_sessions: int) -> list[str]:
-        """What there is more of than before."""
-        more = [
-            f"{now} {name}, before {then}"
-            for name, now, then in (
-                ("connections at the broker", self.connections, before.connections),
-                ("channels", self.channels, before.channels),
-                ("sessions of the database", self.sessions, max(before.sessions, most_sessions)),
-                ("tasks", self.tasks, before.tasks),
-            )
-            if now > then
+    def exceeds(self, most: "Footprint") -> list[str]:
+        """What there is more of."""
+        counts = [
+            ("connections at the broker", self.connections, most.connections),
+            ("channels", self.channels, most.channels),
+            ("sessions of the database", self.sessions, most.sessions),
         ]
-        more += [
-            f"{now} files of process {process}, before {before.files[process]}"
-            for process, now in self.files.items()
-            if process in before.files and now > before.files[process]
-        ]
-        return more
+        for process, names in self.tasks.items():
+            counts += [
+                (f"files of {process}", self.files[process], most.files[process]),
+                (f"sockets of {process}", self.sockets[process], most.sockets[process]),
+                (f"tasks of {process}, {names}", len(names), len(most.tasks[process])),
+            ]
+        return [f"{now} {what}, at most {then}" for what, now, then in counts if now > then]
 
 
 async def footprint(
     rabbitmq: RabbitMQ,
     settings: Sequence[Settings],
-    services: Sequence[Service],
+    services: dict[Service, Path],
     connection: Connection,
 ) -> Footprint:
-    """What is open now, at the broker of these settings and by the services that live."""
+    """What is open now at the broker of these settings, and by the services, all of which live."""
     vhost = urlsplit(settings[0].amqp_url).path.removeprefix("/") or "/"
     connections, channels = [
         await asyncio.to_thread(_count, rabbitmq, what, vhost)
@@ -63,18 +65,22 @@ async def footprint(
         for setting in settings
         for url in (setting.database_url, setting.relay_database_url)
     }
+    processes = {service.process_id: service for service in services}
     return Footprint(
         connections=connections,
         channels=channels,
         sessions=await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         ),
-        files={
-            service.process_id: _files(psutil.Process(service.process_id), databases)
-            for service in services
-            if service.is_alive
+        files={process: files(process) for process in processes},
+        sockets={
+            process: sum(socket.raddr.port not in databases for socket in _connected(process))
+            for process in processes
         },
-        tasks=len(asyncio.all_tasks()),
+        tasks={
+            process: await asyncio.to_thread(tasks, service, services[service])
+            for process, service in processes.items()
+        },
     )
 
 
@@ -83,6 +89,19 @@ def _count(rabbitmq: RabbitMQ, what: str, vhost: str) -> int:
     return sum(line.strip() == vhost for line in lines)
 
 
-def _files(process: psutil.Process, databases: set[int | None]) -> int:
-    sockets = process.net_connections("tcp")
-    return process.num_fds() - sum(bool(s.raddr) and s.raddr.port in databases for s in sockets)
+def files(process: int) -> int:
+    return psutil.Process(process).num_fds() - len(_connected(process))
+
+
+def _connected(process: int) -> list[Any]:
+    sockets = psutil.Process(process).net_connections("tcp")
+    return [socket for socket in sockets if socket.status != psutil.CONN_LISTEN]
+
+
+def tasks(service: Service, census: Path) -> list[str]:
+    """What each task of a replica runs, which it tells in this file when it is asked."""
+    census.unlink(missing_ok=True)
+    service.send(signal.SIGUSR1)
+    until(census.exists, 10, lambda: f"the tasks of process {service.process_id}")
+    names: list[str] = json.loads(census.read_text())
+    return names

@@ -29,11 +29,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One message as a consumer got it."""
+    """One message as a consumer got it; `properties` are all that the service says beside it."""
 
     message_id: str
     body: bytes
     redelivered: bool = False
+    properties: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,9 @@ class Ledger:
         self.organization = organization
         self.outcomes: list[Outcome] = []
         self.arrivals: dict[str, list[Arrival]] = {name: [] for name in QUEUES}
-        # Seconds that the outbox needed to become empty, once that was checked.
+        # Seconds that the outbox needed to become empty, and what was lost, once that was checked.
         self.empty_after: float | None = None
+        self.lost: int | None = None
 
     def note(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -123,9 +125,10 @@ class Ledger:
             f"{len(changed):,} changes",
             f"{sum(count > 1 for count in keys.values()):,} retried",
             f"{unknown:,} outcomes unknown",
-            "0 lost",
             f"{self.copies:,} duplicates",
         ]
+        if self.lost is not None:
+            parts.insert(-1, f"{self.lost:,} lost")
         if self.empty_after is not None:
             parts.append(f"empty after {self.empty_after:.1f} s")
         return ", ".join(parts)
@@ -150,6 +153,7 @@ class Ledger:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             stored = await read(connection, self.organization)
+        self.lost = len(self._lost(stored) + self._missing(stored))
         objections = self.objections(stored)
         assert not objections, "\n".join(objections)
 
@@ -259,10 +263,17 @@ class Ledger:
 
     def _altered(self, stored: Stored) -> list[str]:
         bodies = {change.event_id: {change.event_body} for change in stored.history}
+        properties: dict[str, set[str]] = defaultdict(set)
         for arrivals in self.arrivals.values():
             for arrival in arrivals:
                 bodies.setdefault(arrival.message_id, set()).add(arrival.body)
-        return [f"copies of event {name} differ" for name, all_ in bodies.items() if len(all_) > 1]
+                properties[arrival.message_id].add(arrival.properties)
+        return [
+            f"{what} event {name} differ"
+            for what, all_ in (("copies of", bodies), ("properties of", properties))
+            for name, variants in all_.items()
+            if len(variants) > 1
+        ]
 
 
 def _is_success(outcome: Outcome) -> bool:

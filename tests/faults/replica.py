@@ -4,9 +4,12 @@
 `stall 10` in place of `kill`, to hold up the event loop for ten seconds.
 `CLAIM=plain`: events are claimed without regard to earlier ones of their campaign.
 `CLOCK`: so many seconds are added to what this process takes for the time of day.
+`CENSUS`: on SIGUSR1, what each task runs is written to this file.
 """
 
+import asyncio
 import functools
+import json
 import os
 import re
 import signal
@@ -14,6 +17,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any
 
 from service import broker, callers, drafts, queries
@@ -86,7 +90,19 @@ def _move_clock(seconds: float) -> None:
         module.datetime = Moved  # type: ignore[attr-defined] # as it was found above
 
 
+def _tell_tasks(file: Path) -> None:
+    def tell(*_signal: object) -> None:
+        names = sorted(str(task.get_coro().__qualname__) for task in asyncio.all_tasks())  # type: ignore[union-attr] # a coroutine has one
+        whole = file.with_suffix(".part")
+        whole.write_text(json.dumps(names))
+        whole.rename(file)
+
+    signal.signal(signal.SIGUSR1, tell)
+
+
 if __name__ == "__main__":
+    if census := os.environ.get("CENSUS"):
+        _tell_tasks(Path(census))
     if wire := os.environ.get("TRIP_WIRE"):
         _lay(wire)
     if os.environ.get("CLAIM") == "plain":

@@ -165,6 +165,12 @@ def test_copies_do_not_differ_between_queues(ledger: Ledger, stored: Stored) -> 
     assert ledger.objections(stored) == ["copies of event 1-3 differ"]
 
 
+def test_properties_of_copies_do_not_differ(ledger: Ledger, stored: Stored) -> None:
+    last = ledger.arrivals[QUEUES[2]][-1]
+    ledger.take(QUEUES[2], replace(last, properties="other"))
+    assert ledger.objections(stored) == ["properties of event 1-3 differ"]
+
+
 def test_nothing_waits_for_ever(ledger: Ledger, stored: Stored) -> None:
     assert ledger.objections(replace(stored, outbox=2)) == ["the outbox still has 2 events"]
 

@@ -52,10 +52,22 @@ async def _consume(ledger: Ledger, channel: aio_pika.abc.AbstractChannel, name: 
     queue = await channel.get_queue(name, ensure=False)
 
     async def take(message: AbstractIncomingMessage) -> None:
-        redelivered = bool(message.redelivered)
+        arrival = Arrival(
+            message.message_id or "",
+            message.body,
+            bool(message.redelivered),
+            _properties(message),
+        )
         # First of all, as another may come while this one is acknowledged.
-        ledger.take(name, Arrival(message.message_id or "", message.body, redelivered))
+        ledger.take(name, arrival)
         with suppress(*broker.ERRORS):
             await message.ack()
 
     await queue.consume(take)
+
+
+def _properties(message: AbstractIncomingMessage) -> str:
+    # What begins like this is the broker's own, as how often it has delivered the message.
+    headers = {name: value for name, value in message.headers.items() if not name.startswith("x-")}
+    said = (message.type, message.content_type, message.timestamp, message.delivery_mode)
+    return repr((message.routing_key, *said, sorted(headers.items())))
