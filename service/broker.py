@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import aio_pika
-import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import (
     AMQPError,
@@ -24,8 +23,6 @@ from yarl import URL
 
 from service import events
 from service.settings import Settings
-
-logger = structlog.get_logger(__name__)
 
 EXCHANGE = "campaign.events"
 DEAD_LETTERS = "campaign.dead"
@@ -75,6 +72,8 @@ class Publisher:
         self._channel: AbstractChannel
         self._exchange: AbstractExchange
         self._doubt: str | None = None
+        # Queues that were not there when the connection was made.
+        self.missed: list[str] = []
 
     async def open(self) -> None:
         """Make a channel of which every publish is confirmed."""
@@ -173,8 +172,7 @@ async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
     """Open a connection of which every publish is confirmed, with the topology in place."""
     async with connect(settings) as connection:
         opened = Publisher(connection, settings.amqp_timeout_seconds)
-        for queue in await opened.ensure_topology():
-            logger.info("queue made", queue=queue)
+        opened.missed = await opened.ensure_topology()
         async with asyncio.timeout(settings.amqp_timeout_seconds):
             await opened.open()
         yield opened

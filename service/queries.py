@@ -411,7 +411,9 @@ async def republish_events(connection: Connection, places: Sequence[history.Plac
 
 async def outbox_exceeds(connection: Connection, events: int) -> bool:
     """Whether more than so many wait."""
-    exceeds: bool = await connection.fetchval(STATEMENTS["outbox_exceeds"], events)
+    exceeds: bool = await connection.fetchval(
+        STATEMENTS["outbox_exceeds"], events, timeout=_BACKLOG_SECONDS
+    )
     return exceeds
 
 

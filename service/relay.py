@@ -7,7 +7,7 @@ published, so a relay that dies frees them at once, and what was not confirmed i
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -62,18 +62,22 @@ class Relay:
             "state": self._state,
             "since": self._since,
             "last_error": self._last_error,
-            "circuit": "closed" if self._window == self._settings.relay_batch_size else "half-open",
+            "circuit": "closed" if self._is_closed else "half-open",
             "window": self._window,
             "topology_checked_at": self._topology_checked_at,
             **{name: self._outcomes[name] for name in (*settlement.OUTCOMES, "queues_made")},
         }
+
+    @property
+    def _is_closed(self) -> bool:
+        return not self._failures and self._window == self._settings.relay_batch_size
 
     async def run(self) -> None:
         """Publish until stopped, over a new connection after any doubt about the last one."""
         while not self._stopping.is_set():
             try:
                 async with broker.publisher(self._settings) as publisher:
-                    self._topology_checked_at = datetime.now(UTC)
+                    self._note_topology(publisher.missed)
                     await self._publish_until_doubt(publisher)
                     doubt = publisher.doubt
             except (Exception, asyncio.CancelledError) as error:
@@ -93,7 +97,8 @@ class Relay:
         while not (self._stopping.is_set() or publisher.doubt):
             self._woken.clear()
             if clock.time() >= next_check:
-                await self._check(publisher)
+                # Between two batches, so that nothing is published past a queue that is not there.
+                self._note_topology(await publisher.ensure_topology())
                 next_check = clock.time() + self._settings.amqp_check_seconds
             try:
                 outcomes = await self.step(publisher)
@@ -108,11 +113,13 @@ class Relay:
                 poll_seconds = self._settings.relay_poll_seconds * random.uniform(0.5, 1.5)
                 await background.within(poll_seconds, self._woken)
 
-    async def _check(self, publisher: broker.Publisher) -> None:
-        """Between two batches, so that nothing is published past a queue that is not there."""
-        missing = await publisher.ensure_topology()
-        self._topology_checked_at = datetime.now(UTC)
-        for queue in missing:
+    def _note_topology(self, made: Sequence[str]) -> None:
+        """Tell of queues that were missing; those of the first start have never been there."""
+        is_first, self._topology_checked_at = not self._topology_checked_at, datetime.now(UTC)
+        for queue in made:
+            if is_first:
+                logger.info("queue made", queue=queue)
+                continue
             self._outcomes["queues_made"] += 1
             self._last_error = f"the queue {queue} was gone, and is made anew"
             logger.error(

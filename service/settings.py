@@ -173,7 +173,7 @@ class _SettingsSchema(Schema):
     assistants_timeout_seconds = _seconds()
     assistants_cache_seconds = _seconds()
     assistants_unreachable = typed.String(validate=validate.OneOf(["refuse", "accept"]))
-    outbox_events = _Integer(validate=validate.Range(1, 1_000_000_000))
+    outbox_events = _Integer(validate=validate.Range(1, 10_000_000))
     relay_batch_size = _Integer(validate=validate.Range(1, 1000))
     relay_poll_seconds = _seconds()
     shutdown_seconds = _seconds()

@@ -18,9 +18,10 @@ Result = tuple[events.Event, BaseException | None]
 async def settle(connection: Connection, results: Sequence[Result], *, again: bool) -> Counter[str]:
     """Forget what was confirmed, keep all else; answer how many had which outcome.
 
-    What no attempt can publish is parked until an operator decides, and its campaign waits. All
-    else is tried again: what was refused, later; what has an unknown outcome, next. One that was
-    alone when an attempt failed `again` may be why, so it lets others go first.
+    What no attempt can publish is parked until an operator decides, and its campaign waits: that
+    is sure of one that was rejected `again` when it was alone. All else is tried again: what was
+    refused, later; what has an unknown outcome, next. One that was alone when an attempt failed
+    `again` may be why, so it lets others go first.
     """
     confirmed = [event for event, result in results if result is None]
     if confirmed:
@@ -37,7 +38,8 @@ async def _keep(
     connection: Connection, event: events.Event, result: BaseException, *, alone: bool, again: bool
 ) -> str:
     reason = str(result) or type(result).__name__
-    if isinstance(result, broker.Unpublishable) or (alone and isinstance(result, broker.Rejected)):
+    is_cause = alone and again and isinstance(result, broker.Rejected)
+    if isinstance(result, broker.Unpublishable) or is_cause:
         await queries.park_event(connection, event, reason)
         _log("event parked", event, reason)
         return "parked"

@@ -66,4 +66,12 @@ def _process_problems(found: Process | Away) -> list[str]:
         wrong.append(f"the process at {found.url} is {found.readiness['status']}")
     if isinstance(relay, dict) and relay.get("state") not in _WELL:
         wrong.append(f"the relay at {found.url} is in the state '{relay.get('state')}'")
+    if isinstance(relay, dict) and (made := relay.get("queues_made")):
+        gone = (
+            "1 queue gone: what was in it" if made == 1 else f"{made} queues gone: what was in them"
+        )
+        wrong.append(
+            f"the relay at {found.url} found {gone} is lost, see 'campaigns events republish'"
+            " (told until the process ends)"
+        )
     return wrong
