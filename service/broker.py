@@ -5,7 +5,7 @@ simpler to reason about than a connection that restores itself underneath.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import aio_pika
@@ -17,11 +17,12 @@ from aio_pika.exceptions import (
     DeliveryError,
     PublishError,
 )
+from aiormq.channel import Channel
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 from yarl import URL
 
-from service import events
+from service import confirms, events
 from service.settings import Settings
 
 EXCHANGE = "campaign.events"
@@ -60,7 +61,7 @@ class Unpublishable(Exception):
 
 
 class Rejected(Exception):
-    """The channel ended over this event, or over another one that was under way with it."""
+    """The broker ended the channel over this event, or over another one that was under way."""
 
 
 class Publisher:
@@ -69,8 +70,7 @@ class Publisher:
     def __init__(self, connection: AbstractConnection, timeout_seconds: float) -> None:
         self._connection = connection
         self._timeout_seconds = timeout_seconds
-        self._channel: AbstractChannel
-        self._exchange: AbstractExchange
+        self._channel: Channel
         self._doubt: str | None = None
         # Queues that were not there when the connection was made.
         self.missed: list[str] = []
@@ -78,10 +78,10 @@ class Publisher:
     async def open(self) -> None:
         """Make a channel of which every publish is confirmed."""
         # Without on_return_raises an unroutable event would count as published.
-        self._channel = await self._connection.channel(
-            publisher_confirms=True, on_return_raises=True
-        )
-        self._exchange = await self._channel.get_exchange(EXCHANGE, ensure=False)
+        channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        opened = await channel.get_underlay_channel()
+        assert isinstance(opened, Channel)
+        self._channel = opened
 
     async def ensure_topology(self) -> list[str]:
         """Make what is missing of exchange, queues and bindings; answer which queues were.
@@ -103,48 +103,55 @@ class Publisher:
             self._doubt = "the broker or the network closed the connection"
         return self._doubt
 
-    async def publish(self, event: events.Event) -> None:
-        """Return once the broker has stored the event in all queues it is routed to.
+    async def publish(self, batch: Sequence[events.Event]) -> list[BaseException | None]:
+        """Publish all at once; answer what is wrong with each. Nothing: all its queues have it.
 
-        Raises:
-            NotDelivered: at least one of them has not taken it, or there is none.
-            Unpublishable: it was not tried.
-            Rejected: it cannot be sent, or another one could not that was sent beside it.
-            Exception: anything else means that the outcome is unknown.
+        NotDelivered: at least one queue has not taken it, or there is none.
+        Unpublishable: it was not tried.
+        Rejected: the broker ended the channel over it, or over another one that was beside it.
+        Anything else means that the outcome is unknown.
         """
-        if event.type not in EVENT_TYPES:
-            raise Unpublishable(f"no queue is meant for events of type {event.type!r}")
-        try:
-            confirmation = await self._exchange.publish(
-                _message(event), event.type, mandatory=True, timeout=self._timeout_seconds
-            )
-        except PublishError as error:
+        attempts = [_encoded(self._channel, event) for event in batch]
+        messages = [attempt for attempt in attempts if isinstance(attempt, confirms.Message)]
+        said = iter(await confirms.publish(self._channel, messages, self._timeout_seconds))
+        return [
+            self._judged(next(said)) if isinstance(attempt, confirms.Message) else attempt
+            for attempt in attempts
+        ]
+
+    def _judged(self, error: BaseException | None) -> BaseException | None:
+        """What an answer means for the event, and for this publisher."""
+        if error is None:
+            return None
+        if isinstance(error, PublishError):
             # Somebody changed the topology; it is declared anew with the next connection.
             self._doubt = "an event was returned: no queue is bound for it"
-            raise NotDelivered(self._doubt) from error
-        except DeliveryError as error:
-            raise NotDelivered(f"the broker refused it: {error}") from error
-        except ChannelPreconditionFailed as error:
+            return NotDelivered(self._doubt)
+        if isinstance(error, DeliveryError):
+            return NotDelivered(f"the broker refused it: {error}")
+        if isinstance(error, ChannelPreconditionFailed):
             self._doubt = f"an event was rejected: {error}"
-            raise Rejected(f"the broker rejects it: {error}") from error
-        except (*ERRORS, asyncio.CancelledError) as error:
-            self._doubt = f"the outcome of an event is unknown: {type(error).__name__}"
-            raise
-        except Exception as error:
-            self._doubt = f"an event cannot be sent: {type(error).__name__}"
-            raise Rejected(f"it cannot be sent: {type(error).__name__}: {error}") from error
-        if not isinstance(confirmation, Basic.Ack):
-            self._doubt = f"an event was answered with {type(confirmation).__name__}"
-            raise NotDelivered(self._doubt)
+            return Rejected(f"the broker rejects it: {error}")
+        self._doubt = f"the outcome of an event is unknown: {type(error).__name__}"
+        return error
 
 
-def _message(event: events.Event) -> aio_pika.Message:
-    return aio_pika.Message(
-        event.body,
+def _encoded(channel: Channel, event: events.Event) -> confirms.Message | Unpublishable:
+    if event.type not in EVENT_TYPES:
+        return Unpublishable(f"no queue is meant for events of type {event.type!r}")
+    try:
+        return confirms.encode(channel, EXCHANGE, event.type, _properties(event), event.body)
+    except Exception as error:
+        # Whatever the client stumbles over, it will the next time.
+        return Unpublishable(f"it cannot be sent: {type(error).__name__}: {error}")
+
+
+def _properties(event: events.Event) -> Basic.Properties:
+    return Basic.Properties(
         content_type=events.CONTENT_TYPE,
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         message_id=str(event.id),
-        type=event.type,
+        message_type=event.type,
         timestamp=event.time,
         # More routing keys, which the broker takes off before anybody sees them.
         headers={**event.headers, "BCC": list(QUEUES)},

@@ -137,9 +137,7 @@ class Relay:
         """
         async with self._pool.acquire() as connection, connection.transaction():
             batch = await queries.claim_events(connection, self._window)
-            results = await asyncio.gather(
-                *(publisher.publish(event) for event in batch), return_exceptions=True
-            )
+            results = await publisher.publish(batch)
             attempts = list(zip(batch, results, strict=True))
             outcomes = await settlement.settle(connection, attempts, again=self._failures > 0)
         self._outcomes.update(outcomes)

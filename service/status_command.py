@@ -16,9 +16,9 @@ from service.status import Status
 
 EXIT_STATUS = (
     "Exit status: 0 when all is well; 1 when something is wrong, which the last lines say: an "
-    "event is parked, the oldest has waited for more than a minute, a queue is missing or was gone, "
-    "the process is not ready or its relay does not publish, or the database, the broker or the "
-    "process is away; 2 when the command cannot be run as it was given."
+    "event is parked, the oldest has waited for more than a minute, a queue is missing or was "
+    "gone, the process is not ready or its relay does not publish, or the database, the broker or "
+    "the process is away; 2 when the command cannot be run as it was given."
 )
 
 

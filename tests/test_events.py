@@ -63,8 +63,8 @@ async def test_every_copy_is_byte_identical_also_when_it_is_repeated(
     async with broker.publisher(settings) as publisher:
         for _ in range(2):  # As if the first relay had died before it could delete the row.
             async with connection.transaction():
-                [event] = await queries.claim_events(connection, limit=1)
-                await publisher.publish(event)
+                batch = await queries.claim_events(connection, limit=1)
+                assert await publisher.publish(batch) == [None]
 
     def all_have_come() -> bool:
         return all(len(messages) == 2 for messages in consumer.messages.values())

@@ -1,7 +1,7 @@
 """The relay, step by step and as a loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import cast
@@ -35,8 +35,9 @@ async def test_a_batch_is_locked_while_it_is_published(
     seen_by_another: list[list[events.Event]] = []
 
     class Publisher:
-        async def publish(self, _: events.Event) -> None:
+        async def publish(self, batch: Sequence[events.Event]) -> list[None]:
             seen_by_another.append(await queries.claim_events(connection, limit=10))
+            return [None for _ in batch]
 
     stepped = relay_of(idle_client, settings)
     await stepped.step(cast(broker.Publisher, Publisher()))

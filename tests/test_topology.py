@@ -119,7 +119,7 @@ async def test_an_event_that_no_queue_takes_stays_and_asks_for_the_topology(
 ) -> None:
     await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
     async with broker.publisher(apart) as publisher:
-        await delete_queues(publisher._channel)
+        await delete_queues(await publisher._connection.channel())
         outcomes = await relay_of(idle_client, apart).step(publisher)
     assert outcomes["refused"] == 1
     assert publisher.doubt == "an event was returned: no queue is bound for it"

@@ -20,7 +20,9 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
-from service import broker, callers, drafts, queries
+from aiormq.channel import Channel
+
+from service import callers, drafts, queries
 from service.__main__ import main
 
 _Place = tuple[Any, str, bool]
@@ -31,7 +33,8 @@ POINTS: dict[str, _Place] = {
     # The insert is a statement of its own, so that it is committed when it is answered.
     "after the commit of a create": (queries, "create_draft", False),
     "after the claim": (queries, "claim_events", False),
-    "in the middle of a batch": (broker.Publisher, "publish", False),
+    # Of the confirms that a batch waits for, some have come.
+    "in the middle of a batch": (Channel, "_confirm_delivery", True),
     "after the confirm, before the delete": (queries, "delete_events", True),
     "after the delete, before the commit": (queries, "delete_events", False),
 }
@@ -50,6 +53,11 @@ def _lay(wire: str) -> None:
             _suffer(what)
 
     @functools.wraps(real)
+    def wrapped_plainly(*arguments: Any, **named: Any) -> Any:
+        passed()
+        return real(*arguments, **named)
+
+    @functools.wraps(real)
     async def wrapped(*arguments: Any, **named: Any) -> Any:
         if is_before:
             passed()
@@ -59,7 +67,7 @@ def _lay(wire: str) -> None:
             passed()
         return result
 
-    setattr(owner, name, wrapped)
+    setattr(owner, name, wrapped if asyncio.iscoroutinefunction(real) else wrapped_plainly)
 
 
 def _suffer(what: str) -> None:
