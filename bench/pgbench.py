@@ -1,21 +1,19 @@
-"""pgbench, the load generator of PostgreSQL itself, with the statement of a create."""
+"""pgbench, the load generator of PostgreSQL itself, with a statement that stores one draft."""
 
 import importlib.util
-import json
 import re
 import shutil
 import subprocess
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
-from bench import versions
+from bench import storing, versions
 from bench.load import Load
 from dev.console import Failure
-from service import drafts
-from service.queries import STATEMENTS
 
 # The campaign's id is new in each; everything else is a parameter as it is in the service.
-_ID = 9
+_ID = 2
 
 
 def find() -> Path:
@@ -43,12 +41,13 @@ def run(program: Path, database_url: str, clients: int, seconds: int) -> Load:
     values = _values()
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "create.sql"
-        script.write_text(_statement(values))
+        script.write_text(_script(values))
         done = subprocess.run(
             [str(program), "--no-vacuum", "--protocol=prepared", f"--file={script}"]
             + [f"--client={clients}", f"--jobs={min(clients, 2)}", "--log"]
             # To connect takes some of its time, which its rate leaves out.
             + [f"--time={seconds + 1 + clients // 32}"]
+            + ["--define=n=0"]
             + [f"--define=p{number}={value}" for number, value in values.items()]
             + [database_url],
             cwd=folder,
@@ -72,47 +71,23 @@ def run(program: Path, database_url: str, clients: int, seconds: int) -> Load:
     )
 
 
-def _statement(values: dict[int, str]) -> str:
+def _script(values: dict[int, str]) -> str:
     def placed(parameter: re.Match[str]) -> str:
         number = int(parameter[1])
         if number == _ID:
-            return "nextval('campaign_ids')"
+            return ":id"
         return f":p{number}" if number in values else "NULL"
 
-    return re.sub(r"\$(\d+)", placed, STATEMENTS["create_draft"])
+    statement = re.sub(r"\$(\d+)", placed, storing.STATEMENT)
+    # An id that no other client comes to, either.
+    return f"\\set n :n + 1\n\\set id :client_id * 1000000000 + :n\n{statement};\n"
 
 
 def _values() -> dict[int, str]:
     """The parameters of the statement that are not null, by number."""
-    version = versions.example()
-    campaign, change, event = version.campaign, version.change, version.event
-    values = [
-        campaign.organization_id,
-        *[None] * 6,
-        "1 day",
-        None,
-        campaign.version,
-        campaign.name,
-        drafts.name_key(campaign.name),
-        campaign.description,
-        campaign.campaign_type,
-        campaign.assistant_id,
-        campaign.welcome_message_template,
-        campaign.agenda_template,
-        campaign.end_call_message_template,
-        campaign.sms_message_template,
-        json.dumps(campaign.fallback_values),
-        campaign.max_attempts,
-        campaign.retry_delay_minutes,
-        campaign.updated_at.isoformat(),
-        campaign.status,
-        change.change,
-        "{}",
-        change.key_id,
-        change.request_id,
-        event.id,
-        event.type,
-        event.body.decode(),
-        json.dumps(event.headers),
-    ]
-    return {number: str(value) for number, value in enumerate(values, 1) if value is not None}
+    values = enumerate(storing.values(versions.example()), 1)
+    return {
+        number: value.isoformat() if isinstance(value, datetime) else str(value)
+        for number, value in values
+        if value is not None
+    }

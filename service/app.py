@@ -16,6 +16,7 @@ from service import (
     callers,
     campaigns,
     capacity,
+    commits,
     edits,
     handlers,
     health,
@@ -69,6 +70,7 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
             assistants.context,
             *([relay.context] if with_relay else []),
             backlog.context,
+            commits.context,
             _use_cases,
             background.context,
         ]
@@ -116,7 +118,7 @@ async def _use_cases(app: web.Application) -> AsyncIterator[None]:
     settings, pool = app[SETTINGS], app[postgres.POOL]
     kept = answers.Answers(pool, settings.idempotency_kept)
     app[campaigns.CAMPAIGNS] = campaigns.Campaigns(
-        pool, app[assistants.ASSISTANTS], kept, app[backlog.BACKLOG]
+        pool, app[assistants.ASSISTANTS], kept, app[backlog.BACKLOG], app[commits.COMMITS]
     )
     app[lists.LISTS] = lists.Lists(
         pool, settings.database_pool_size, settings.database_timeout_seconds

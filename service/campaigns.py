@@ -10,15 +10,17 @@ from service.access import Trace
 from service.answers import Answers
 from service.assistants import Assistants
 from service.backlog import Backlog
+from service.commits import Commits
 from service.drafts import Campaign, Draft
 from service.fields import LONGEST_NAME
+from service.flights import Flights
 from service.history import Change, Version
 from service.idempotency import Answer, Attempt
 from service.keys import Caller
 from service.patches import Patch
 
 # Ids that one round trip reserves; those left over when a process ends are never used.
-_IDS_RESERVED_AT_ONCE = 50
+_IDS_RESERVED_AT_ONCE = 200
 
 _COPY = " (copy)"
 
@@ -28,7 +30,7 @@ class NotFound(Exception):
 
 
 class Campaigns:
-    """The use cases that change no campaign; what one makes, it makes in one statement."""
+    """The use cases that change no campaign; what one makes, one statement stores."""
 
     def __init__(
         self,
@@ -36,17 +38,20 @@ class Campaigns:
         assistants: Assistants,
         answers: Answers,
         backlog: Backlog,
+        commits: Commits,
     ) -> None:
         self._pool = pool
         self._assistants = assistants
         self._answers = answers
         self._backlog = backlog
+        self._commits = commits
         self._reserved_ids: deque[int] = deque()
+        self._reservations = Flights(self._reserve_ids)
 
     async def create_draft(
         self, caller: Caller, draft: Draft, trace: Trace, attempt: Attempt | None
     ) -> Answer:
-        """Store a draft, its event and its answer in one statement, then wake the relay.
+        """Store a draft, its event and its answer by one statement, then wake the relay.
 
         An attempt that was made before is answered as it was then.
 
@@ -96,12 +101,9 @@ class Campaigns:
         self, caller: Caller, draft: Draft, trace: Trace, attempt: Attempt | None
     ) -> Answer | None:
         self._backlog.check_room()
-        async with self._pool.acquire() as connection:
-            campaign_id = await self._next_id(connection)
-            campaign = drafts.new(campaign_id, caller.organization_id, draft)
-            version = _first_version(campaign, draft, caller, trace)
-            stored = await queries.create_draft(connection, version, attempt, self._answers.kept)
-        if not stored:
+        campaign = drafts.new(await self._next_id(), caller.organization_id, draft)
+        version = _first_version(campaign, draft, caller, trace)
+        if not await self._commits.store(version, attempt):
             return None
         self._backlog.wake()
         return version.answer
@@ -124,11 +126,15 @@ class Campaigns:
         async with self._pool.acquire() as connection:
             return await find(connection, caller.organization_id, campaign_id)
 
-    async def _next_id(self, connection: postgres.Connection) -> int:
-        if not self._reserved_ids:
-            ids = await queries.reserve_campaign_ids(connection, _IDS_RESERVED_AT_ONCE)
-            self._reserved_ids.extend(ids)
+    async def _next_id(self) -> int:
+        while not self._reserved_ids:
+            await self._reservations.join(None)
         return self._reserved_ids.popleft()
+
+    async def _reserve_ids(self, _: None) -> None:
+        async with self._pool.acquire() as connection:
+            ids = await queries.reserve_campaign_ids(connection, _IDS_RESERVED_AT_ONCE)
+        self._reserved_ids.extend(ids)
 
 
 async def find(connection: postgres.Connection, organization_id: int, campaign_id: int) -> Campaign:

@@ -125,43 +125,45 @@ async def reserve_campaign_ids(connection: Connection, count: int) -> list[int]:
     return [row["id"] for row in rows]
 
 
-async def create_draft(
+async def create_drafts(
     connection: Connection,
-    version: history.Version,
-    attempt: idempotency.Attempt | None,
+    drafts_: Sequence[tuple[history.Version, idempotency.Attempt | None]],
     kept: timedelta,
-) -> bool:
-    """Whether it was stored; it is not if the attempt's key was used before."""
-    return await _store(connection, "create_draft", version, attempt, kept, version.campaign.status)
+) -> set[int]:
+    """The ids of those that were stored; one is not if its attempt's key was used before.
+
+    No two of them have the same key.
+    """
+    columns = zip(*(_first_version(*draft) for draft in drafts_), strict=True)
+    rows = await connection.fetch(STATEMENTS["create_drafts"], *columns, kept)
+    return {row["id"] for row in rows}
 
 
-async def change_campaign(
-    connection: Connection,
-    version: history.Version,
-    attempt: idempotency.Attempt | None,
-    kept: timedelta,
-) -> bool:
-    """Whether it was stored; it is not if it is not the next one, or the key was used before."""
-    deleted_at = version.change.changed_at if version.change.change == "deleted" else None
-    return await _store(connection, "change_campaign", version, attempt, kept, deleted_at)
-
-
-async def _store(
-    connection: Connection,
-    statement: str,
-    version: history.Version,
-    attempt: idempotency.Attempt | None,
-    kept: timedelta,
-    special: object,
-) -> bool:
-    campaign, change, event = version.campaign, version.change, version.event
-    done: str = await connection.execute(
-        STATEMENTS[statement],
+def _first_version(
+    version: history.Version, attempt: idempotency.Attempt | None
+) -> tuple[object, ...]:
+    campaign, event = version.campaign, version.event
+    endpoint, key, fingerprint, _, headers, body = _record(attempt, version.answer)
+    return (
         campaign.organization_id,
-        *_record(attempt, version.answer),
-        kept,
+        endpoint,
+        key,
+        fingerprint,
+        headers,
+        body,
         campaign.id,
-        campaign.version,
+        *_texts(campaign),
+        campaign.created_at,
+        version.change.key_id,
+        version.change.request_id,
+        event.id,
+        event.body.decode(),
+        orjson.dumps(event.headers).decode(),
+    )
+
+
+def _texts(campaign: drafts.Campaign) -> tuple[object, ...]:
+    return (
         campaign.name,
         drafts.name_key(campaign.name),
         campaign.description,
@@ -174,8 +176,27 @@ async def _store(
         orjson.dumps(campaign.fallback_values).decode(),
         campaign.max_attempts,
         campaign.retry_delay_minutes,
+    )
+
+
+async def change_campaign(
+    connection: Connection,
+    version: history.Version,
+    attempt: idempotency.Attempt | None,
+    kept: timedelta,
+) -> bool:
+    """Whether it was stored; it is not if it is not the next one, or the key was used before."""
+    campaign, change, event = version.campaign, version.change, version.event
+    done: str = await connection.execute(
+        STATEMENTS["change_campaign"],
+        campaign.organization_id,
+        *_record(attempt, version.answer),
+        kept,
+        campaign.id,
+        campaign.version,
+        *_texts(campaign),
         campaign.updated_at,
-        special,
+        change.changed_at if change.change == "deleted" else None,
         change.change,
         change.changed_fields,
         change.key_id,

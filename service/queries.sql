@@ -112,9 +112,66 @@ WHERE
 SELECT nextval('campaign_ids') AS id
 FROM generate_series(1, $1::integer);
 
--- name: create_draft
--- Stores a draft, its event, its history, and its answer if there is a key: all or nothing.
-WITH record AS (
+-- name: create_drafts
+-- Stores drafts, each with its event, its history, and its answer if it has a key: all or none.
+WITH draft AS (
+    SELECT *
+    FROM unnest(
+        $1::bigint[],
+        $2::text[],
+        $3::text[],
+        $4::bytea[],
+        $5::json[],
+        $6::text[],
+        $7::bigint[],
+        $8::text[],
+        $9::text[],
+        $10::text[],
+        $11::text[],
+        $12::bigint[],
+        $13::text[],
+        $14::text[],
+        $15::text[],
+        $16::text[],
+        $17::json[],
+        $18::integer[],
+        $19::integer[],
+        $20::timestamptz[],
+        $21::bigint[],
+        $22::text[],
+        $23::uuid[],
+        $24::text[],
+        $25::json[]
+    ) AS d (
+        organization_id,
+        endpoint,
+        key,
+        fingerprint,
+        answer_headers,
+        answer_body,
+        id,
+        name,
+        name_key,
+        description,
+        campaign_type,
+        assistant_id,
+        welcome_message_template,
+        agenda_template,
+        end_call_message_template,
+        sms_message_template,
+        fallback_values,
+        max_attempts,
+        retry_delay_minutes,
+        created_at,
+        key_id,
+        request_id,
+        event_id,
+        event_body,
+        event_headers
+    )
+),
+
+record AS (
     INSERT INTO idempotency_records AS r (
         organization_id,
         endpoint,
@@ -124,8 +181,21 @@ WITH record AS (
         headers,
         body
     )
-    SELECT $1, $2, $3, $4, $5, $6, $7
-    WHERE $3::text IS NOT NULL
+    SELECT
+        organization_id,
+        endpoint,
+        key,
+        fingerprint,
+        201,
+        answer_headers,
+        answer_body
+    FROM draft
+    WHERE key IS NOT NULL
+    -- Or two batches that have keys in common could wait for each other.
+    ORDER BY
+        organization_id,
+        endpoint,
+        key
     ON CONFLICT ON CONSTRAINT idempotency_records_pkey DO UPDATE
     SET
         fingerprint = excluded.fingerprint,
@@ -133,8 +203,23 @@ WITH record AS (
         headers = excluded.headers,
         body = excluded.body,
         created_at = excluded.created_at
-    WHERE r.created_at < now() - $8::interval
-    RETURNING key
+    WHERE r.created_at < now() - $26::interval
+    RETURNING
+        organization_id,
+        endpoint,
+        key
+),
+
+fresh AS (
+    SELECT *
+    FROM draft d
+    WHERE
+        d.key IS NULL
+        OR EXISTS (
+            SELECT 1
+            FROM record r
+            WHERE r.organization_id = d.organization_id AND r.endpoint = d.endpoint AND r.key = d.key
+        )
 ),
 
 campaign AS (
@@ -158,13 +243,26 @@ campaign AS (
         updated_at,
         status
     )
-    SELECT $1, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $23, $24
-    WHERE $3::text IS NULL OR EXISTS (SELECT 1 FROM record)
-    RETURNING
+    SELECT
         organization_id,
         id,
-        version,
-        created_at
+        1,
+        name,
+        name_key,
+        description,
+        campaign_type,
+        assistant_id,
+        welcome_message_template,
+        agenda_template,
+        end_call_message_template,
+        sms_message_template,
+        fallback_values,
+        max_attempts,
+        retry_delay_minutes,
+        created_at,
+        created_at,
+        'draft'
+    FROM fresh
 ),
 
 history AS (
@@ -184,40 +282,45 @@ history AS (
     SELECT
         organization_id,
         id,
-        version,
-        $25,
-        $26,
+        1,
+        'created',
+        '{}',
         created_at,
-        $27,
-        $28,
-        $29,
-        $31,
-        $32
-    FROM campaign
+        key_id,
+        request_id,
+        event_id,
+        event_body,
+        event_headers
+    FROM fresh
+),
+
+event AS (
+    INSERT INTO outbox (
+        organization_id,
+        campaign_id,
+        sequence,
+        event_id,
+        event_type,
+        body,
+        headers,
+        created_at
+    )
+    SELECT
+        organization_id,
+        id,
+        1,
+        event_id,
+        'campaign.created',
+        event_body,
+        event_headers,
+        created_at
+    FROM fresh
 )
-INSERT INTO outbox (
-    organization_id,
-    campaign_id,
-    sequence,
-    event_id,
-    event_type,
-    body,
-    headers,
-    created_at
-)
-SELECT
-    organization_id,
-    id,
-    version,
-    $29,
-    $30,
-    $31,
-    $32,
-    created_at
-FROM campaign;
+SELECT id
+FROM fresh;
 
 -- name: change_campaign
--- Stores the next version of a campaign if nobody was quicker, and all that create_draft stores.
+-- Stores the next version of a campaign if nobody was quicker, and all that create_drafts stores.
 WITH last AS (
     SELECT
         organization_id,

@@ -84,7 +84,8 @@ async def test_pgbench_stores_what_the_service_stores(
     version = versions.example()
     # An id that the sequence does not come to.
     version = replace(version, campaign=replace(version.campaign, id=10**9))
-    await queries.create_draft(connection, version, None, Settings().idempotency_kept)
+    kept = Settings().idempotency_kept
+    assert await queries.create_drafts(connection, [(version, None)], kept) == {10**9}
 
     pgbench.run(pgbench.find(), database_url, clients=1, seconds=1)
 

@@ -1,7 +1,7 @@
 """Floors: parts of a create alone, which no service with these libraries can be faster than.
 
-`http` answers the parsed body; `statement` also stores a campaign with its event and history, in
-the one statement of the service, and does nothing else.
+`http` answers the parsed body; `statement` also stores a campaign with its event and history, by
+one statement, and does nothing else.
 """
 
 import argparse
@@ -14,15 +14,14 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from bench import versions
-from service import postgres, queries
+from bench import storing, versions
+from service import postgres
 from service.history import Version
 from service.settings import Settings
 
 POOL: web.AppKey[postgres.Pool] = web.AppKey("POOL")
 
 _VERSION = versions.example()
-_KEPT = Settings().idempotency_kept
 _IDS = count(1)
 
 
@@ -33,7 +32,7 @@ async def answer_body(request: web.Request) -> web.Response:
 async def store(request: web.Request) -> web.Response:
     body = orjson.loads(await request.read())
     async with request.app[POOL].acquire() as connection:
-        await queries.create_draft(connection, _fresh(), None, _KEPT)
+        await storing.store(connection, _fresh())
     return _created(body)
 
 

@@ -29,9 +29,9 @@ _Place = tuple[Any, str, bool]
 
 # What to wrap, and whether the point is before it; else it is after it, if it did something.
 POINTS: dict[str, _Place] = {
-    "before the insert": (queries, "create_draft", True),
+    "before the insert": (queries, "create_drafts", True),
     # The insert is a statement of its own, so that it is committed when it is answered.
-    "after the commit of a create": (queries, "create_draft", False),
+    "after the commit of a create": (queries, "create_drafts", False),
     "after the claim": (queries, "claim_events", False),
     # Of the confirms that a batch waits for, some have come.
     "in the middle of a batch": (Channel, "_confirm_delivery", True),

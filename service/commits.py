@@ -1,0 +1,133 @@
+"""Group commit: drafts that come at the same time are stored by one statement, and one commit.
+
+A draft that comes alone is stored at once; those that come while that takes go next, together. So
+they share the wait for the disk, and most of the work that a statement is. One that cannot be
+stored fails none of its neighbours.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from service import postgres, queries
+from service.history import Version
+from service.idempotency import Attempt
+from service.settings import SETTINGS, Settings
+
+# Drafts of one statement.
+_MOST = 100
+
+# Seconds for which one statement may hold up those who wait; then another one is begun beside it.
+_PATIENCE_SECONDS = 0.05
+
+_Key = tuple[int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    version: Version
+    attempt: Attempt | None
+    since: float
+    stored: "asyncio.Future[bool]"
+
+    def fail(self, error: Exception) -> None:
+        if not self.stored.done():
+            self.stored.set_exception(error)
+
+
+class Commits:
+    """The drafts of this process that are not committed yet."""
+
+    def __init__(self, pool: postgres.Pool, settings: Settings) -> None:
+        self._pool = pool
+        self._kept = settings.idempotency_kept
+        self._timeout_seconds = settings.database_timeout_seconds
+        # All else needs connections, too.
+        self._most_lanes = settings.database_pool_size // 2
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._waiting: deque[_Draft] = deque()
+        self._review: asyncio.TimerHandle | None = None
+        self._keys: dict[_Key, asyncio.Future[bool]] = {}
+
+    async def store(self, version: Version, attempt: Attempt | None) -> bool:
+        """Whether it is stored; it is not if the key of its attempt was used before.
+
+        Raises:
+            postgres.Unavailable: it is not stored, or the connection broke before that was sure.
+        """
+        if attempt is None:
+            return await self._join(version, None)
+        key = version.campaign.organization_id, attempt.endpoint, attempt.key
+        # A statement can do nothing with the same key twice.
+        while earlier := self._keys.get(key):
+            await asyncio.wait([earlier])
+            if not earlier.cancelled() and not earlier.exception():
+                return False
+        return await self._join(version, attempt, key)
+
+    async def _join(
+        self, version: Version, attempt: Attempt | None, key: _Key | None = None
+    ) -> bool:
+        loop = asyncio.get_running_loop()
+        draft = _Draft(version, attempt, loop.time(), loop.create_future())
+        if key:
+            self._keys[key] = draft.stored
+            draft.stored.add_done_callback(lambda _: self._keys.pop(key))
+        self._waiting.append(draft)
+        if not self._lanes:
+            self._open_lane()
+        elif not self._review:
+            self._review = loop.call_later(_PATIENCE_SECONDS, self._review_waiting)
+        return await draft.stored
+
+    def _open_lane(self) -> None:
+        lane = asyncio.create_task(self._work())
+        self._lanes.add(lane)
+        lane.add_done_callback(self._lanes.discard)
+
+    def _review_waiting(self) -> None:
+        """Wait behind nobody who is slow, and for ever neither."""
+        loop, self._review = asyncio.get_running_loop(), None
+        while self._waiting and loop.time() - self._waiting[0].since > self._timeout_seconds:
+            self._waiting.popleft().fail(postgres.Unavailable("there was no turn in time"))
+        if self._waiting:
+            if len(self._lanes) < self._most_lanes:
+                self._open_lane()
+            self._review = loop.call_later(_PATIENCE_SECONDS, self._review_waiting)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+            # Whoever is not there any more need not be told.
+            if batch := [draft for draft in batch if not draft.stored.done()]:
+                await self._commit(batch)
+
+    async def _commit(self, batch: Sequence[_Draft]) -> None:
+        try:
+            async with self._pool.acquire() as connection:
+                drafts = [(draft.version, draft.attempt) for draft in batch]
+                stored = await queries.create_drafts(connection, drafts, self._kept)
+        except Exception as error:
+            if len(batch) == 1 or isinstance(error, postgres.Unavailable):
+                for draft in batch:
+                    draft.fail(error)
+            else:
+                # One of them is why; the others have nothing to do with it.
+                for draft in batch:
+                    await self._commit([draft])
+        else:
+            for draft in batch:
+                if not draft.stored.done():
+                    draft.stored.set_result(draft.version.campaign.id in stored)
+
+
+COMMITS: web.AppKey[Commits] = web.AppKey("COMMITS")
+
+
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """Store the drafts of `app`."""
+    app[COMMITS] = Commits(app[postgres.POOL], app[SETTINGS])
+    yield
