@@ -14,6 +14,14 @@ from service.settings import Settings
 _LIBRARIES = {"aio_pika": logging.ERROR, "aiormq": logging.ERROR, "asyncio": logging.WARNING}
 
 
+class _Lines(structlog.WriteLogger):
+    """Our own lines, straight to their place: `logging` would take three times as long for each."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(sys.stderr)
+        self.name = name
+
+
 def configure(settings: Settings) -> None:
     """Send the logs of this process, and of its libraries, to standard error."""
     as_text = settings.log_format == "text" or (
@@ -35,10 +43,11 @@ def configure(settings: Settings) -> None:
         if as_text
         else [structlog.processors.format_exc_info, _as_json]
     )
+    level = settings.log_level.upper()
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *last],
+        logger_factory=_Lines,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()
@@ -48,9 +57,9 @@ def configure(settings: Settings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
-    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    for name, level in _LIBRARIES.items():
-        logging.getLogger(name).setLevel(level)
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name, threshold in _LIBRARIES.items():
+        logging.getLogger(name).setLevel(threshold)
 
 
 def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

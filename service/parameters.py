@@ -216,6 +216,8 @@ def _window(loaded: dict[str, Any]) -> Window:
 
 
 def _load(schema: Schema, query: MultiMapping[str]) -> dict[str, Any]:
+    if not query:
+        return {}
     errors_of = partial(parameter_errors, schema, query)
     loaded: dict[str, Any] = load(schema, dict(query), InvalidParameters, errors_of)
     return loaded
