@@ -35,12 +35,15 @@ async def busy(client: Client, connection: Connection) -> AsyncIterator[None]:
     """Have it work on two creates meanwhile, which wait for a lock."""
     async with connection.transaction():
         await connection.execute("LOCK TABLE campaigns")
-        working = [asyncio.create_task(client.post(PATH, json=EXAMPLE)) for _ in range(2)]
+        working = []
+        for number in (1, 2):
+            working.append(asyncio.create_task(client.post(PATH, json=EXAMPLE)))
 
-        async def both_wait() -> bool:
-            return await waiting_for_locks(connection) == 2
+            async def waits(number: int = number) -> bool:
+                # At the same time they would share a statement, and wait for one lock.
+                return await waiting_for_locks(connection) == number
 
-        await eventually(both_wait, 10, "both creates wait")
+            await eventually(waits, 10, "the create waits")
         yield
     answers = await asyncio.gather(*working)
     assert [answer.status for answer in answers] == [201, 201]
