@@ -1,0 +1,187 @@
+"""Group commit: shared when there is something to share, and nobody pays for anybody else."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from bench import versions
+from service import postgres, queries
+from service.commits import Commits
+from service.history import Version
+from service.idempotency import Attempt
+from service.postgres import Connection
+from service.settings import Settings
+from tests.conftest import somebody_waits_for_a_lock
+from tests.consumers import eventually
+
+Drafts = Sequence[tuple[Version, Attempt | None]]
+
+
+@pytest.fixture
+async def pool(settings: Settings) -> AsyncIterator[postgres.Pool]:
+    async with postgres.pool(settings.database_url, 10, settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def commits(pool: postgres.Pool, settings: Settings) -> Commits:
+    return Commits(pool, settings)
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The campaigns of each statement."""
+    real, seen = queries.create_drafts, []
+
+    async def create_drafts(connection: Connection, drafts: Drafts, kept: timedelta) -> set[int]:
+        seen.append([version.campaign.id for version, _ in drafts])
+        return await real(connection, drafts, kept)
+
+    monkeypatch.setattr(queries, "create_drafts", create_drafts)
+    return seen
+
+
+def version(number: int, **said: object) -> Version:
+    made = versions.example()
+    campaign = replace(made.campaign, id=number, **said)  # type: ignore[arg-type] # as the test says
+    event = replace(made.event, campaign_id=number)
+    return replace(made, campaign=campaign, event=event)
+
+
+def attempt(key: str) -> Attempt:
+    return Attempt("POST /api/v1/campaigns", key, secrets.token_bytes(32))
+
+
+async def stored(connection: Connection) -> list[int]:
+    rows = await connection.fetch("SELECT campaign_id FROM outbox ORDER BY campaign_id")
+    return [row["campaign_id"] for row in rows]
+
+
+async def test_a_draft_that_comes_alone_is_stored_alone(
+    commits: Commits, batches: list[list[int]]
+) -> None:
+    assert await commits.store(version(1), None)
+    assert await commits.store(version(2), None)
+    assert batches == [[1], [2]]
+
+
+async def test_drafts_that_come_at_the_same_time_share_a_statement(
+    commits: Commits, batches: list[list[int]], connection: Connection
+) -> None:
+    made = (commits.store(version(number), None) for number in range(1, 251))
+    assert all(await asyncio.gather(*made))
+    assert [len(batch) for batch in batches] == [100, 100, 50]
+    assert await stored(connection) == [*range(1, 251)]
+
+
+async def test_a_draft_that_cannot_be_stored_fails_no_other(
+    commits: Commits, connection: Connection
+) -> None:
+    # Nobody gets such a name past the schema.
+    made = [version(1), version(2, name=""), version(3)]
+    results = await asyncio.gather(
+        *(commits.store(one, None) for one in made), return_exceptions=True
+    )
+    assert [results[0], results[2]] == [True, True]
+    assert isinstance(results[1], asyncpg.CheckViolationError)
+    assert await stored(connection) == [1, 3]
+
+
+async def test_of_drafts_with_one_key_one_is_stored(
+    commits: Commits, connection: Connection
+) -> None:
+    made = (commits.store(version(number), attempt("same")) for number in range(1, 21))
+    assert sorted(await asyncio.gather(*made)) == [False] * 19 + [True]
+    assert len(await stored(connection)) == 1
+
+
+async def test_a_key_whose_first_draft_failed_is_free_for_the_next(
+    commits: Commits, connection: Connection
+) -> None:
+    results = await asyncio.gather(
+        commits.store(version(1, name=""), attempt("same")),
+        commits.store(version(2), attempt("same")),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], asyncpg.CheckViolationError)
+    assert results[1] is True
+    assert await stored(connection) == [2]
+
+
+async def test_a_caller_who_goes_away_leaves_its_key_to_others(
+    commits: Commits, connection: Connection
+) -> None:
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE campaigns")
+        gone = asyncio.create_task(commits.store(version(1), attempt("same")))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(commits.store(version(2), attempt("same")))
+        await asyncio.sleep(0)
+        gone.cancel()
+    # Whichever of them is stored, it is one.
+    assert await second in (True, False)
+    assert len(await stored(connection)) == 1
+
+
+async def test_a_statement_that_waits_holds_up_nobody_who_comes_later(
+    commits: Commits, connection: Connection, owner: Settings
+) -> None:
+    async with connection.transaction():
+        # As another process that is about to store the same.
+        await queries.create_drafts(connection, [(version(1), attempt("k"))], timedelta(days=1))
+        slow = asyncio.create_task(commits.store(version(2), attempt("k")))
+        await _somebody_waits(owner)
+        async with asyncio.timeout(4):
+            assert await commits.store(version(3), None)
+        assert not slow.done()
+    assert not await slow
+
+
+async def test_whoever_waits_too_long_for_a_turn_is_told(
+    pool: postgres.Pool, settings: Settings, connection: Connection, owner: Settings
+) -> None:
+    hasty = replace(settings, database_pool_size=2, database_timeout_seconds=0.3)
+    commits = Commits(pool, hasty)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE campaigns")
+        first = asyncio.create_task(commits.store(version(1), None))
+        await _somebody_waits(owner)
+        with pytest.raises(postgres.Unavailable, match="no turn in time"):
+            await commits.store(version(2), None)
+    assert await first
+    assert await stored(connection) == [1]
+
+
+async def test_a_database_that_is_away_fails_all_that_wait(settings: Settings) -> None:
+    away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
+    async with postgres.pool(away.database_url, 2, away) as pool:
+        made = (Commits(pool, away).store(version(number), None) for number in (1, 2))
+        results = await asyncio.gather(*made, return_exceptions=True)
+    assert [type(result) for result in results] == [postgres.Unavailable] * 2
+
+
+async def test_batches_with_the_same_keys_in_another_order_do_not_wait_for_each_other(
+    pool: postgres.Pool, settings: Settings, connection: Connection
+) -> None:
+    one, other = Commits(pool, settings), Commits(pool, settings)
+    numbers = iter(range(1, 10_000))
+    for turn in range(20):
+        keys = [f"{turn}-{number}" for number in range(40)]
+        made = [one.store(version(next(numbers)), attempt(key)) for key in keys]
+        made += [other.store(version(next(numbers)), attempt(key)) for key in reversed(keys)]
+        assert sum(await asyncio.gather(*made)) == len(keys)
+    await eventually(lambda: _count(connection, 20 * 40), 5, "all campaigns")
+
+
+async def _count(connection: Connection, number: int) -> bool:
+    return len(await stored(connection)) == number
+
+
+async def _somebody_waits(owner: Settings) -> None:
+    async with postgres.connect(owner) as connection:
+        await eventually(lambda: somebody_waits_for_a_lock(connection), 10, "a lock")
