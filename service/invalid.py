@@ -91,7 +91,8 @@ def body_errors(
     repeated = _repeated(body)
     for name in (*body, *missing):
         field, value, messages = schema.fields.get(name), body.get(name), found.get(name, [])
-        if field and not (messages or name in repeated or isinstance(value, dict)):
+        is_plain = not (messages or name in repeated or isinstance(value, RepeatedNames))
+        if is_plain and field and not isinstance(field, fields.Nested):
             continue  # As nearly all are, so that nothing is spelled out for them.
         place = f"{pointer}/{_escaped(name)}"
         if name in repeated:
