@@ -101,6 +101,10 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=int, default=120, metavar="N", help="after which it ends; default: 120"
     )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FILE",
+        help="where figures are kept; default: bench/results/pages.json",
+    )  # fmt: skip
     options = parser.parse_args()
     logging.disable()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -113,8 +117,8 @@ def main() -> int:
             measuring = measure(stack.database_url, options.rounds, options.seconds)
             rows, rounds = uvloop.run(measuring)
     figures = json.dumps({"rounds": rounds, "pages": [asdict(row) for row in rows]}, indent=1)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(figures + "\n")
+    options.results.parent.mkdir(exist_ok=True)
+    options.results.write_text(figures + "\n")
     print(figures if options.json else table(rows, rounds))
     return 0
 

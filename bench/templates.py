@@ -80,18 +80,22 @@ class Row:
 
 def main() -> int:
     """Measure, print a table, keep the figures."""
-    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./run bench templates", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FILE",
+        help="where figures are kept; default: bench/results/templates.json",
+    )  # fmt: skip
     options = parser.parse_args()
     rows = []
     for number, (name, source) in enumerate(SOURCES.items(), 1):
         _show_progress(f"{number}/{len(SOURCES)} {name}")
         rows.append(measure(name, source, options.rounds))
     _show_progress("")
-    RESULTS.parent.mkdir(exist_ok=True)
+    options.results.parent.mkdir(exist_ok=True)
     figures = json.dumps([asdict(row) for row in rows], indent=1)
-    RESULTS.write_text(figures + "\n")
+    options.results.write_text(figures + "\n")
     print(figures if options.json else table(rows))
     return 0
 
