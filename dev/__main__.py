@@ -43,7 +43,7 @@ _FAULTS = ["tests/faults", "-n", "2", "--dist", "loadfile", "-v"]
 _OBSERVED = ["--observed", "tests/faults/observed.json"]
 
 # The first is what most want to know.
-_BENCHES = ("creates", "backlog", "pages", "templates")
+_BENCHES = ("creates", "backlog", "pages", "templates", "effort")
 
 
 def main() -> int:
