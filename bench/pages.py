@@ -1,6 +1,6 @@
-"""How long a page of campaigns takes: among ten thousand, and among a million.
+"""How long a page of campaigns takes, and a campaign: among ten thousand, and among a million.
 
-Each page is asked for over HTTP, by turns of the one and the other service, both in this process,
+Each is asked for over HTTP, by turns of the one and the other service, both in this process,
 so that what else the machine does slows both. The machine decides the times; the ratios are what to
 compare. A page looks through 10,000 campaigns at most, and a `total` is counted to 10,001, so a
 filter that finds fewer among ten thousand costs more of it among a million.
@@ -9,11 +9,12 @@ filter that finds fewer among ten thousand costs more of it among a million.
 import argparse
 import json
 import logging
+import random
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import structlog
 import uvloop
-from aiohttp import ClientSession
+from aiohttp import ClientResponse, ClientSession
 from aiohttp.test_utils import TestServer
 from tabulate import tabulate
 
@@ -79,10 +80,16 @@ PAGES: dict[str, dict[str, str]] = {
     "of old, last updated first": {"created_before": _ago(900), "sort": "-updated_at"},
 }
 
+# Of another campaign in each round, so that most of them are in no cache; with what is sent along.
+READS: dict[str, dict[str, str]] = {
+    "one, by id": {},
+    "one that the caller has already": {"If-None-Match": '"1"'},
+}
+
 
 @dataclass(frozen=True)
 class Row:
-    """One page at both sizes; times in milliseconds."""
+    """One page or campaign at both sizes; times in milliseconds."""
 
     page: str
     p50_small: float
@@ -130,7 +137,8 @@ def _show_progress(text: str) -> None:
 
 async def measure(database_url: str, rounds: int, seconds: float) -> tuple[list[Row], int]:
     """The rows, and how many rounds there was time for."""
-    times: dict[tuple[str, int], list[float]] = {(page, n): [] for page in PAGES for n in SIZES}
+    rows = [*PAGES, *READS]
+    times: dict[tuple[str, int], list[float]] = {(row, size): [] for row in rows for size in SIZES}
     done = 0
     async with AsyncExitStack() as stack:
         clients = {}
@@ -142,16 +150,20 @@ async def measure(database_url: str, rounds: int, seconds: float) -> tuple[list[
             if time.monotonic() > deadline:
                 break
             _show_progress(f"round {max(number, 0)}/{rounds}")
-            for page, query in PAGES.items():
+            for row in rows:
                 # Whoever comes second must not always be the same.
                 for size in SIZES if number % 2 else reversed(SIZES):
-                    took = await _time(clients[size], query)
+                    took = await (
+                        _time_page(clients[size], PAGES[row])
+                        if row in PAGES
+                        else _time_read(clients[size], random.randint(1, size), READS[row])
+                    )
                     if number >= 0:
-                        times[page, size].append(took)
+                        times[row, size].append(took)
             done = max(number + 1, 0)
     _show_progress("")
     small, large = SIZES
-    return [_row(page, times[page, small], times[page, large]) for page in PAGES], done
+    return [_row(row, times[row, small], times[row, large]) for row in rows], done
 
 
 @asynccontextmanager
@@ -175,14 +187,25 @@ async def _client(server_url: str, size: int) -> AsyncIterator[ClientSession]:
         yield session
 
 
-async def _time(client: ClientSession, query: dict[str, str]) -> float:
-    """Milliseconds until all of a page was read."""
+async def _time_page(client: ClientSession, query: dict[str, str]) -> float:
+    return await _time(client.get("/api/v1/campaigns", params=query), 200)
+
+
+async def _time_read(client: ClientSession, campaign_id: int, headers: dict[str, str]) -> float:
+    request = client.get(f"/api/v1/campaigns/{campaign_id}", headers=headers)
+    return await _time(request, 304 if headers else 200)
+
+
+async def _time(
+    request: AbstractAsyncContextManager[ClientResponse], expected_status: int
+) -> float:
+    """Milliseconds until all of an answer was read."""
     started = time.perf_counter()
-    async with client.get("/api/v1/campaigns", params=query) as answer:
+    async with request as answer:
         body = await answer.read()
     took = (time.perf_counter() - started) * 1e3
-    if answer.status != 200:
-        raise RuntimeError(f"{query} was answered {answer.status}: {body.decode()}")
+    if answer.status != expected_status:
+        raise RuntimeError(f"{answer.url} was answered {answer.status}: {body.decode()}")
     return took
 
 
