@@ -19,7 +19,7 @@ from dev.environment import ROOT
 from dev.processes import Child, steady_port
 
 # Settings of the caller's are not for what is measured.
-_BARE = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+BARE = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
 _SERVERS = {"postgres": "PostgreSQL", "beam.smp": "RabbitMQ"}
 
@@ -83,7 +83,7 @@ def serving(
     child = Child(
         folder.name,
         [word.format(port=port) for word in command],
-        environment=_BARE | {"HTTP_PORT": str(port)} | variables,
+        environment=BARE | {"HTTP_PORT": str(port)} | variables,
         folder=Path("/"),
         ends_by=signal.SIGTERM,
         log=folder.with_suffix(".log"),
