@@ -21,18 +21,22 @@ def svg(rows: Sequence[Row]) -> str:
     y = _TOP
     for contender in contenders:
         own = [row for row in rows if row.contender == contender]
-        parts.append(_text(_LEFT - 10, y + len(own) * _BAR / 2 + 4, TITLES[contender], "end"))
+        parts.append(text(_LEFT - 10, y + len(own) * _BAR / 2 + 4, TITLES[contender], "end"))
         for row in own:
             parts += _bar(row, y, scale, colours[row.connections])
             y += _BAR
         y += _GAP
-    width = _LEFT + _BARS + _RIGHT
-    size = f'width="{width}" height="{y}" viewBox="0 0 {width} {y}"'
+    return document(_LEFT + _BARS + _RIGHT, y, parts)
+
+
+def document(width: int, height: int, parts: Sequence[str]) -> str:
+    """A picture of these parts, on white."""
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     font = 'font-family="sans-serif" font-size="12"'
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>',
-            f'<rect width="{width}" height="{y}" fill="white"/>',
+            f'<rect width="{width}" height="{height}" fill="white"/>',
             *parts,
             "</svg>\n",
         ]
@@ -40,11 +44,11 @@ def svg(rows: Sequence[Row]) -> str:
 
 
 def _legend(colours: dict[int, str]) -> list[str]:
-    parts = [_text(_LEFT, 18, "creates a second, at so many connections (or in flight)")]
+    parts = [text(_LEFT, 18, "creates a second, at so many connections (or in flight)")]
     for number, (connections, colour) in enumerate(colours.items()):
         x = _LEFT + number * 70
         parts.append(f'<rect x="{x}" y="28" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(x + 18, 38, str(connections)))
+        parts.append(text(x + 18, 38, str(connections)))
     return parts
 
 
@@ -55,9 +59,10 @@ def _bar(row: Row, y: float, scale: float, colour: str) -> list[str]:
     return [
         f'<rect x="{_LEFT}" y="{y + 1}" {size} fill="{colour}"/>',
         f'<path d="M{_LEFT + row.slowest * scale:.1f} {middle}H{end:.1f}" stroke="#d94801"/>',
-        _text(end + 8, y + _BAR - 4, f"{row.per_second:,.0f}{amiss}"),
+        text(end + 8, y + _BAR - 4, f"{row.per_second:,.0f}{amiss}"),
     ]
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    """Some words that begin there, or end."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -41,15 +41,17 @@ class Place:
 
     def clean(self) -> None:
         """Empty tables and queues, so that each measurement begins with the same."""
-        asyncio.run(self._clean())
+        asyncio.run(self._tidy("TRUNCATE campaigns, campaign_history, outbox, idempotency_records"))
 
-    async def _clean(self) -> None:
+    def tidy(self) -> None:
+        """Empty the queues, and leave the tables as they are."""
+        asyncio.run(self._tidy())
+
+    async def _tidy(self, *statements: str) -> None:
         connection = await asyncpg.connect(self.database_url)
-        await connection.execute(
-            "TRUNCATE campaigns, campaign_history, outbox, idempotency_records"
-        )
         # Else one contender would write to disk what another has left behind.
-        await connection.execute("CHECKPOINT")
+        for statement in (*statements, "CHECKPOINT"):
+            await connection.execute(statement)
         await connection.close()
         async with await aio_pika.connect(self.amqp_url) as amqp:
             channel = await amqp.channel()

@@ -71,8 +71,12 @@ FROM (
 _ALL_VISIBLE = "SELECT relallvisible = relpages FROM pg_class WHERE oid = 'campaigns'::regclass"
 
 
-async def gather(connection: Connection, sizes: Mapping[int, int]) -> None:
-    """Give each organization so many campaigns, one after another; there are none yet."""
+async def gather(connection: Connection, sizes: Mapping[int, int], *, seconds: float = 120) -> None:
+    """Give each organization so many campaigns, one after another; there are none yet.
+
+    Raises:
+        TimeoutError: a statement takes longer than so many seconds.
+    """
     await connection.execute(
         """
         SET synchronous_commit = off;
@@ -93,12 +97,12 @@ async def gather(connection: Connection, sizes: Mapping[int, int]) -> None:
         await connection.execute(f"DROP INDEX {index['name']}")
     first = 1
     for organization_id, size in sizes.items():
-        await connection.execute(_FILL, organization_id, first, size, timeout=120)
+        await connection.execute(_FILL, organization_id, first, size, timeout=seconds)
         first += size
     for index in indexes:
-        await connection.execute(index["definition"], timeout=120)
+        await connection.execute(index["definition"], timeout=seconds)
     # What autovacuum does sooner or later; at once it may leave out what others might still see.
     for _ in range(10):
-        await connection.execute("VACUUM (ANALYZE) campaigns", timeout=120)
+        await connection.execute("VACUUM (ANALYZE) campaigns", timeout=seconds)
         if await connection.fetchval(_ALL_VISIBLE):
             break
