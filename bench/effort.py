@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import structlog
 from tabulate import tabulate
 
 from bench import counting, served
@@ -51,6 +53,7 @@ def main() -> int:
         help="where figures are kept; default: bench/results/effort.json",
     )  # fmt: skip
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     try:
         with rig() as servers:
             say(f"counting what {_CREATES} creates take")

@@ -26,8 +26,9 @@ commands:
   campaigns   run a command of the service against the running stack,
               as in: ./run campaigns events tail
   bench ...   measure how fast campaigns are created, beside other ways to write such a service;
-              with 'backlog', 'pages' or 'templates', other things, which bench/README.md tells of
-              and --help of each; figures go to bench/results/
+              with 'backlog', 'growth', 'pages', 'startup' or 'templates', how fast other things
+              are; with 'profile', what a create is busy with; with 'effort', how much work it is;
+              figures go to bench/results/, bench/README.md and --help of each tell more
   lock        pin the newest allowed versions of all packages, with hashes
 
 environment (none of it is needed):
@@ -43,7 +44,9 @@ _FAULTS = ["tests/faults", "-n", "2", "--dist", "loadfile", "-v"]
 _OBSERVED = ["--observed", "tests/faults/observed.json"]
 
 # The first is what most want to know.
-_BENCHES = ("creates", "backlog", "pages", "templates", "effort")
+_BENCHES = (
+    *("creates", "backlog", "growth", "pages", "startup", "templates", "profile", "effort"),
+)
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import figures, pgbench, plot, versions
+from bench import counting, curve, figures, memory, pgbench, plot, profile, versions
 from bench.figures import Row
 from bench.load import Load
 from bench.served import Measured
@@ -76,6 +76,43 @@ def test_a_plot_has_a_bar_as_long_as_its_rate_for_each_row() -> None:
         if shape.get("height") == "14"
     ]
     assert bars[0] == 2 * bars[1]
+
+
+def test_a_curve_has_a_dot_for_each_sample_higher_up_for_more() -> None:
+    image = ET.fromstring(curve.svg("", [(0, 50), (10, 100)], 150, "at most"))  # noqa: S314 (as above)
+
+    first, second = image.iter("{http://www.w3.org/2000/svg}circle")
+    assert float(first.get("cx", "")) < float(second.get("cx", ""))
+    assert float(first.get("cy", "")) > float(second.get("cy", ""))
+
+
+def test_memory_is_flat_if_the_last_sample_is_that_in_the_middle() -> None:
+    assert memory.growth([(0, 40.0), (10, 50.0), (20, 60.0), (30, 60.0)]) == 1
+    assert memory.growth([(0, 40.0), (10, 50.0), (20, 75.0)]) == 1.5
+
+
+def test_a_look_counts_for_the_part_of_the_innermost_function_that_has_one() -> None:
+    caller = "main (service/__main__.py:19);run (asyncio/runners.py:118)"
+
+    seen = profile.parts(
+        f"{caller};middleware (service/auth.py:30);load (marshmallow/schema.py:734);f (re.py:1) 3\n"
+        f"{caller};middleware (service/auth.py:30) 2\n"
+        f"{caller} 1\n"
+    )
+
+    assert seen == {"validation": 3, "key, limits, errors": 2, "uvloop and the rest": 1}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_messages_are_counted_in_whatever_pieces_they_come(size: int) -> None:
+    frame = b"\x01\0\1" + (5).to_bytes(4) + b"abcde\xce"
+    stream, messages = b"AMQP\0\0\x09\1" + frame * 3, counting.Messages()
+
+    see = messages.watch(counting.AMQP)
+    for start in range(0, len(stream), size):
+        see(stream[start : start + size])
+
+    assert messages.by_type == {1: 3}
 
 
 async def test_pgbench_stores_what_the_service_stores(

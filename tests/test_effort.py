@@ -14,18 +14,19 @@ from bench.rig import Place
 
 MEASURED_WITH = (3, 11)
 MEASURED = Effort(
-    create_instructions=16870,
-    create_calls=539,
-    create_round_trips=1.032,
-    event_instructions=6178,
-    event_calls=331,
-    event_round_trips=0.05,
+    create_instructions=16950,
+    create_calls=541,
+    create_round_trips=1.035,
+    event_instructions=5700,
+    event_calls=315,
+    event_round_trips=0.053,
     event_frames=3.002,
 )
 
-# The counts of a create differ by less than 1 % from run to run, those of an event by up to 15 %,
-# as its confirmations come in more or fewer pieces.
-ALLOWED = {"event_instructions": 1.22, "event_calls": 1.22}
+# The counts of a create differ by 1 % from run to run, on a machine with much else to do as well,
+# those of an event by 12 %, as its confirmations come in more or fewer pieces. It has so few round
+# trips, five a batch, that those of what runs beside the relay show.
+ALLOWED = {"event_instructions": 1.2, "event_calls": 1.2, "event_round_trips": 1.4}
 ALLOWED_OTHERWISE = 1.12
 # What has become much better is to be noted, or as much could be lost again unseen.
 WORTH_NOTING = 0.75
