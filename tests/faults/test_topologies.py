@@ -55,10 +55,14 @@ async def test_events_that_no_binding_takes_are_held(scene: Scene, observed: Obs
     observed(7, "all bindings removed at once", "returned events wait until they are back", figures)
 
 
-async def remove_all(channel: AbstractChannel) -> None:
+async def remove_queues(channel: AbstractChannel) -> None:
     for queue in (*QUEUES, broker.DEAD_LETTERS):
         await channel.queue_delete(queue)
-    await channel.exchange_delete(broker.EXCHANGE)
+
+
+async def remove_all(channel: AbstractChannel) -> None:
+    await remove_queues(channel)
+    await remove_exchange(channel)
 
 
 async def take_another_type(channel: AbstractChannel) -> None:
@@ -78,6 +82,7 @@ Change = Callable[[AbstractChannel], Awaitable[None]]
     [
         ("no exchange and no queues", remove_all, None, None),
         ("no exchange", remove_exchange, None, None),
+        ("no queues", remove_queues, None, None),
         (
             "an exchange of the wrong type (406)",
             take_another_type,
