@@ -47,6 +47,36 @@ async def test_a_broker_that_is_short_of_memory_costs_no_request_and_no_event(
     )
 
 
+async def test_a_broker_that_is_short_of_memory_is_asked_with_one_event_at_a_time(
+    scene: Scene, rabbitmq: RabbitMQ, observed: Observe
+) -> None:
+    await two_replicas(scene, amqp_timeout_seconds=1.0)
+    async with scene.load() as load:
+        await load.goes_on()
+        await control(rabbitmq, "set_vm_memory_high_watermark", "0.0001")
+        try:
+            await load.goes_on()
+            await eventually(lambda: _circuits(scene, "half-open", 1), 30, "one event at a time")
+        finally:
+            await control(rabbitmq, "set_vm_memory_high_watermark", "0.6")
+        await emptied(scene.connection, LATEST)
+        most = scene.settings.relay_batch_size
+        await eventually(lambda: _circuits(scene, "closed", most), 30, "whole batches again")
+    await scene.check()
+    observed(
+        4,
+        "memory alarm, and a publish may take 1 s",
+        "the broker is asked with one event at a time, and has whole batches after it",
+        f"a window of 1, of {most} after it; {scene.ledger.figures()}",
+    )
+
+
+async def _circuits(scene: Scene, circuit: str, window: int) -> bool:
+    """Whether each replica says this of itself."""
+    relays = [await asyncio.to_thread(replica.relay) for replica in scene.replicas]
+    return all((r["circuit"], r["window"]) == (circuit, window) for r in relays)
+
+
 @pytest.mark.parametrize("seconds", [5, pytest.param(20, marks=pytest.mark.minutes)])
 async def test_a_broker_that_hangs_costs_no_request_and_no_event(
     scene: Scene, rabbitmq: RabbitMQ, observed: Observe, seconds: int
