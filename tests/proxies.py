@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -116,6 +117,8 @@ class Proxy:
         self.back = Direction(is_back=True)
         # Whether a new connection is reset at once.
         self.refusing = False
+        # When somebody connected, by the clock of this process.
+        self.attempts: list[float] = []
 
     async def start(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
@@ -174,6 +177,7 @@ class Proxy:
     def _accept(
         self, client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter
     ) -> None:
+        self.attempts.append(time.monotonic())
         connection = asyncio.create_task(self._connect(client_reader, client_writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)

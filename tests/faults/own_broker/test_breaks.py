@@ -1,8 +1,6 @@
 """Scenario 9: what a broker is told to break, by whoever looks after it, under load."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from dev.rabbitmq import RabbitMQ
@@ -10,109 +8,112 @@ from service import broker
 from service.settings import Settings
 from tests.faults.conftest import Scene
 from tests.faults.ledger import emptied
-from tests.faults.own_broker.conftest import control, two_replicas
+from tests.faults.own_broker.attempts import Start, hold, watched_replicas
+from tests.faults.own_broker.conftest import control
+from tests.faults.test_topologies import Change, remove_exchange, take_another_type
 from tests.observed import Observe
-from tests.proxies import Link, Proxy
-
-# How every connection begins.
-GREETING = b"AMQP\x00\x00\x09\x01"
 
 # Seconds from when nothing is broken any more.
 LATEST = 20
 
-# Attempts of one replica in any second.
-MOST = 5
+# Seconds for which an attempt to connect fails.
+_LASTS = 6
 
-Start = Callable[[str], Awaitable[Proxy]]
-
-
-class Attempts:
-    """When one replica tried to connect."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
-        self._times: list[float] = []
-        self._watch()
-
-    def _watch(self) -> None:
-        self._proxy.there.when(GREETING, self._note)
-
-    def _note(self, _link: Link) -> None:
-        self._times.append(time.monotonic())
-        self._watch()
-
-    @property
-    def count(self) -> int:
-        return len(self._times)
-
-    @property
-    def most_in_a_second(self) -> int:
-        return max(
-            sum(begin <= other < begin + 1 for other in self._times) for begin in self._times
-        )
-
-
-async def _watched_replicas(scene: Scene, start_proxy: Start) -> list[Attempts]:
-    proxies = [await start_proxy(scene.settings.amqp_url) for _ in range(2)]
-    attempts = [Attempts(proxy) for proxy in proxies]
-    await two_replicas(scene, *proxies)
-    return attempts
-
-
-async def _hold(
-    scene: Scene,
-    attempts: list[Attempts],
-    observed: Observe,
-    fault: str,
-) -> None:
-    """What holds after all of these."""
-    most, count = max(a.most_in_a_second for a in attempts), sum(a.count for a in attempts)
-    await scene.check()
-    assert most <= MOST
-    observed(
-        9,
-        fault,
-        f"nothing lost, a replica tries to connect {MOST} times a second at most",
-        f"{count} attempts, {most} in the worst second of one; {scene.ledger.figures()}",
-    )
+# Each channel that confirms what it is sent, which ours are, is closed as over an error of its own;
+# the answer is how many.
+CLOSE_CHANNELS = """
+    length([Reader ! {channel_exit, Number, {amqp_error, not_found, "maintenance", none}}
+            || Channel <- rabbit_channel:list_local(),
+               [{connection, Reader}, {number, Number}, {confirm, true}]
+                   <- [rabbit_channel:info(Channel, [connection, number, confirm])]]).
+"""
 
 
 async def test_an_exchange_that_is_deleted_under_load_loses_nothing(
     scene: Scene, start_proxy: Start, observed: Observe
 ) -> None:
-    attempts = await _watched_replicas(scene, start_proxy)
+    proxies = await watched_replicas(scene, start_proxy)
     async with scene.load() as load:
         for _ in range(5):
             await load.goes_on()
-            await _delete_exchange(scene.settings)
+            await _change(scene.settings, remove_exchange)
         await load.goes_on()
         await emptied(scene.connection, LATEST)
-    await _hold(scene, attempts, observed, "the exchange is deleted, five times")
+    await hold(scene, proxies, observed, "the exchange is deleted, five times")
 
 
-async def _delete_exchange(settings: Settings) -> None:
+async def test_an_exchange_that_has_another_type_is_not_asked_for_all_the_time(
+    scene: Scene, start_proxy: Start, observed: Observe
+) -> None:
+    proxies = await watched_replicas(scene, start_proxy)
+    async with scene.load() as load:
+        await load.goes_on()
+        await _change(scene.settings, take_another_type)
+        # Each attempt succeeds as far as the connection goes, and is refused at once after it.
+        await asyncio.sleep(_LASTS)
+        relays = [await asyncio.to_thread(replica.relay) for replica in scene.replicas]
+        assert {relay["last_error"] for relay in relays} == {"ChannelPreconditionFailed"}
+        await load.goes_on()
+        await _change(scene.settings, remove_exchange)
+        await emptied(scene.connection, LATEST)
+    await hold(scene, proxies, observed, f"the exchange has another type (406) for {_LASTS} s")
+
+
+async def _change(settings: Settings, change: Change) -> None:
     async with broker.connect(settings) as connection:
-        channel = await connection.channel()
-        await channel.exchange_delete(broker.EXCHANGE)
+        await change(await connection.channel())
+
+
+async def test_a_port_that_takes_no_connection_is_not_asked_all_the_time(
+    scene: Scene, start_proxy: Start, observed: Observe
+) -> None:
+    proxies = await watched_replicas(scene, start_proxy)
+    async with scene.load() as load:
+        await load.goes_on()
+        for proxy in proxies:
+            proxy.refusing = True
+            proxy.cut()
+        await asyncio.sleep(_LASTS)
+        await load.goes_on()
+        for proxy in proxies:
+            proxy.refusing = False
+        await emptied(scene.connection, LATEST)
+    await hold(scene, proxies, observed, f"every connection is reset at once, for {_LASTS} s")
+
+
+async def test_channels_that_the_broker_closes_lose_nothing(
+    scene: Scene, rabbitmq: RabbitMQ, start_proxy: Start, observed: Observe
+) -> None:
+    proxies = await watched_replicas(scene, start_proxy)
+    closed = 0
+    async with scene.load() as load:
+        for _ in range(5):
+            await load.goes_on()
+            closed += int(await control(rabbitmq, "eval", CLOSE_CHANNELS))
+        await load.goes_on()
+        await emptied(scene.connection, LATEST)
+    # A relay that is just about to connect has none.
+    assert closed >= 5
+    await hold(scene, proxies, observed, "the broker closes their channels (404), five times")
 
 
 async def test_connections_that_are_closed_by_force_lose_nothing(
     scene: Scene, rabbitmq: RabbitMQ, start_proxy: Start, observed: Observe
 ) -> None:
-    attempts = await _watched_replicas(scene, start_proxy)
+    proxies = await watched_replicas(scene, start_proxy)
     async with scene.load() as load:
         for _ in range(5):
             await load.goes_on()
             await control(rabbitmq, "close_all_connections", "maintenance")
         await load.goes_on()
         await emptied(scene.connection, LATEST)
-    await _hold(scene, attempts, observed, "connections closed by force, five times")
+    await hold(scene, proxies, observed, "connections closed by force, five times")
 
 
 async def test_a_password_that_is_changed_under_load_loses_nothing(
     scene: Scene, rabbitmq: RabbitMQ, start_proxy: Start, observed: Observe
 ) -> None:
-    attempts = await _watched_replicas(scene, start_proxy)
+    proxies = await watched_replicas(scene, start_proxy)
     login = urlsplit(rabbitmq.url)
     assert login.username
     assert login.password
@@ -126,4 +127,4 @@ async def test_a_password_that_is_changed_under_load_loses_nothing(
         finally:
             await control(rabbitmq, "change_password", login.username, login.password)
         await emptied(scene.connection, LATEST)
-    await _hold(scene, attempts, observed, "password changed while events leave, and back")
+    await hold(scene, proxies, observed, "password changed while events leave, and back")
