@@ -126,7 +126,7 @@ async def test_replicas_whose_clocks_are_two_days_apart_deliver_in_order_and_nev
     )
 
 
-async def test_events_wait_for_as_long_as_the_clock_of_the_database_was_put_back(
+async def test_events_that_are_due_later_by_another_clock_wait_as_long_and_are_not_lost(
     scene: Scene, observed: Observe
 ) -> None:
     seconds = 4
@@ -145,7 +145,7 @@ async def test_events_wait_for_as_long_as_the_clock_of_the_database_was_put_back
     assert waited >= seconds - 1
     observed(
         20,
-        f"the database's clock is put back by {seconds} s",
+        f"events due {seconds} s later, as by a clock of the database that is put back",
         "what waits, waits as long; nothing lost",
         f"{began} messages before, all after {waited:.1f} s; {scene.ledger.figures()}",
     )
