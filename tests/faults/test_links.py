@@ -10,10 +10,21 @@ from tests.consumers import eventually
 from tests.faults.conftest import Scene
 from tests.faults.ledger import emptied
 from tests.observed import Observe
-from tests.proxies import ACK, Proxy
+from tests.proxies import ACK, Link, Proxy
 from tests.test_create import EXAMPLE
 
 StartProxy = Callable[[str], Awaitable[Proxy]]
+
+# One that is missing would end a link later, so that nobody could tell what a deadline does.
+_NO_HEARTBEAT = "?heartbeat=0"
+
+# What a replica sends then.
+_MOMENTS = {
+    "it is greeted": b"AMQP\x00\x00\x09\x01",
+    # queue.declare and confirm.select, by class and method.
+    "it is asked for its queues": b"\x00\x32\x00\x0a",
+    "it is asked to confirm": b"\x00\x55\x00\x0a",
+}
 
 # So large that a batch of them fills every buffer on its way.
 _LARGE = EXAMPLE | {"agenda_template": "x" * 4_900, "welcome_message_template": "y" * 4_900}
@@ -47,7 +58,7 @@ async def test_confirms_that_are_held_back_and_lost_cost_copies_and_no_event(
 async def test_a_broker_that_stops_reading_is_given_up_and_others_publish(
     scene: Scene, observed: Observe, start_proxy: StartProxy
 ) -> None:
-    proxy = await start_proxy(scene.settings.amqp_url)
+    proxy = await start_proxy(scene.settings.amqp_url + _NO_HEARTBEAT)
     api = await scene.start(command="serve --no-relay")
     blocked = await scene.start(command="relay", amqp_url=proxy.url, amqp_timeout_seconds=1.0)
     await asyncio.to_thread(blocked.wait_for_relay)
@@ -55,7 +66,7 @@ async def test_a_broker_that_stops_reading_is_given_up_and_others_publish(
         await load.goes_on()
         proxy.there.passing.clear()
         await eventually(lambda: _unsent(proxy.port) > 0, 20, "a queue that is full")
-        await eventually(lambda: _has_given_up(blocked.readiness), 20, "a deadline that is over")
+        await eventually(lambda: len(proxy.attempts) > 1, 20, "another connection")
         await scene.start(command="relay")
         seconds = await emptied(scene.connection, 20)
         proxy.there.passing.set()
@@ -73,7 +84,24 @@ def _unsent(port: int) -> int:
     return sum(int(row[4].split(":")[0], 16) for row in to_there)
 
 
-async def _has_given_up(readiness: Callable[[], dict[str, dict[str, object]]]) -> bool:
-    relay = (await asyncio.to_thread(readiness))["relay"]
-    # A heartbeat that is missing would end the link later, for another reason.
-    return bool(relay["last_error"] == "the outcome of an event is unknown: TimeoutError")
+@pytest.mark.parametrize("moment", _MOMENTS)
+async def test_a_broker_that_falls_silent_while_a_replica_connects_is_tried_again(
+    scene: Scene, observed: Observe, start_proxy: StartProxy, moment: str
+) -> None:
+    proxy = await start_proxy(scene.settings.amqp_url + _NO_HEARTBEAT)
+
+    def fall_silent(_: Link) -> None:
+        proxy.there.swallowing = proxy.back.swallowing = True
+
+    proxy.there.when(_MOMENTS[moment], fall_silent)
+    replica = await scene.start(amqp_url=proxy.url, amqp_timeout_seconds=1.0)
+    async with scene.load() as load:
+        await load.goes_on()
+        await eventually(lambda: len(proxy.attempts) > 1, 20, "another attempt")
+        proxy.there.swallowing = proxy.back.swallowing = False
+        await asyncio.to_thread(replica.wait_for_relay)
+        await load.goes_on()
+    await scene.check()
+    fault = f"the broker falls silent when {moment}"
+    held = "the replica gives that link up and makes another; events wait"
+    observed(3, fault, held, f"{len(proxy.attempts)} attempts; {scene.ledger.figures()}")
