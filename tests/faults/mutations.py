@@ -3,16 +3,22 @@
 A scenario that passes without the line that it is about would prove nothing.
 """
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from tabulate import tabulate
 
-ROOT = Path(__file__).parents[2]
+from tests.faults.safety_lines import MUTATIONS, ROOT, Mutation, without
+
+_KEPT = Path(__file__).with_name("mutated.json")
 
 # What a copy needs none of, or makes anew.
 _LEFT_OUT = shutil.ignore_patterns(
@@ -21,106 +27,17 @@ _LEFT_OUT = shutil.ignore_patterns(
 
 _SECONDS = 600
 
+# Seconds that a run which is given up has to stop its servers.
+_PATIENCE = 30
 
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """A line that is taken out, by replacing texts that are there exactly once."""
+
+class Row(TypedDict):
+    """What became of the scenario when the line was taken out."""
 
     line: str
-    file: str
-    changes: tuple[tuple[str, str], ...]
     scenario: str
-
-
-MUTATIONS = [
-    Mutation(
-        "confirms",
-        "service/broker.py",
-        (
-            ("publisher_confirms=True, on_return_raises=True", "publisher_confirms=False"),
-            ("if not isinstance(confirmation, Basic.Ack):", "if False:"),
-        ),
-        "test_links.py::test_confirms_that_are_held_back_and_lost_cost_copies_and_no_event[2]",
-    ),
-    Mutation(
-        "mandatory",
-        "service/broker.py",
-        (("mandatory=True", "mandatory=False"),),
-        "test_topologies.py::test_events_that_no_binding_takes_are_held",
-    ),
-    Mutation(
-        "delete after the confirm, not before",
-        "service/relay.py",
-        (
-            ("acquire() as connection, connection.transaction():", "acquire() as connection:"),
-            (
-                "results = await asyncio.gather(",
-                """await queries.delete_events(connection, batch)
-            results = await asyncio.gather(""",
-            ),
-        ),
-        "test_kills.py::test_a_replica_that_is_killed_at_a_point_loses_nothing"
-        "[after the delete, before the commit]",
-    ),
-    Mutation(
-        "only the oldest event of a campaign",
-        "service/queries.sql",
-        (("AND earlier.sequence < o.sequence", "AND false"),),
-        "test_order.py::test_events_of_a_campaign_stay_in_order_whoever_writes_them"
-        "_and_whatever_crashes[6]",
-    ),
-    Mutation(
-        "look-up of the idempotency key",
-        "service/queries.sql",
-        (("WHERE $3::text IS NULL OR EXISTS (SELECT 1 FROM record)", "WHERE true"),),
-        "test_database.py::test_a_create_that_is_cut_off_at_its_commit_is_made_once_by_those_who"
-        "_repeat_it_at_once[5-after it, before its answer-cut_at_answer]",
-    ),
-    Mutation(
-        "deadline of a publish",
-        "service/broker.py",
-        (("mandatory=True, timeout=self._timeout_seconds", "mandatory=True"),),
-        "test_links.py::test_a_broker_that_stops_reading_is_given_up_and_others_publish",
-    ),
-    Mutation(
-        "deadline of a transaction that is silent",
-        "service/postgres.py",
-        (('"idle_in_transaction_session_timeout": str(round(idle_seconds * 1000)),', ""),),
-        "test_database.py::test_a_replica_whose_database_is_silent_fails_in_time_and_others_take"
-        "_its_events[4]",
-    ),
-    Mutation(
-        "deadline of a statement",
-        "service/hosts.py",
-        (("command_timeout=self._timeout_seconds,", ""),),
-        "test_database.py::test_a_replica_whose_database_is_silent_fails_in_time_and_others_take"
-        "_its_events[4]",
-    ),
-    Mutation(
-        "another connection after an unknown outcome",
-        "service/broker.py",
-        (('self._doubt = f"the outcome of an event is unknown: {type(error).__name__}"', "pass"),),
-        "test_links.py::test_a_broker_that_stops_reading_is_given_up_and_others_publish",
-    ),
-    Mutation(
-        "the second way to each queue",
-        "service/broker.py",
-        (('"BCC": list(QUEUES)', ""),),
-        "test_topologies.py::test_a_binding_that_is_removed_costs_no_event[False]",
-    ),
-    Mutation(
-        "one event alone after a failure",
-        "service/relay.py",
-        (("self._window = 1\n", "\n"),),
-        "test_poison.py::test_an_event_that_can_never_be_published_holds_up_its_own_campaign_only",
-    ),
-    Mutation(
-        "parking",
-        "service/settlement.py",
-        (("await queries.park_event(connection, event, reason)", "pass"),),
-        "test_poison.py::test_an_event_that_can_never_be_published_holds_up_its_own_campaign_only",
-    ),
-]
+    verdict: str
+    why: str
 
 
 def main() -> int:
@@ -129,46 +46,72 @@ def main() -> int:
     rows = []
     for number, mutation in enumerate(chosen, start=1):
         print(f"{number} of {len(chosen)}: without {mutation.line}", flush=True)
-        verdict, reason = _try(mutation)
-        rows.append((mutation.line, mutation.scenario.partition("::")[2], verdict, reason))
-    print(tabulate(rows, ["taken out", "scenario", "", "why"], maxcolwidths=[24, 40, 10, 60]))
-    return sum(row[2] != "fails" for row in rows)
+        rows.append(_try(mutation))
+    print(tabulate(rows, headers="keys", maxcolwidths=[24, 40, 10, 60]))
+    # What a part of them showed is not to replace what all of them showed.
+    if len(chosen) == len(MUTATIONS):
+        _KEPT.write_text(json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    return sum(row["verdict"] != "fails" for row in rows)
 
 
-def _try(mutation: Mutation) -> tuple[str, str]:
+def kept() -> list[Row]:
+    """The rows of the last complete run."""
+    rows: list[Row] = json.loads(_KEPT.read_text())
+    return rows
+
+
+def _try(mutation: Mutation) -> Row:
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = Path(folder) / "checkout"
         shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
         (copy / mutation.file).write_text(without(mutation))
         command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-m", "", "--tb=short"]
-        done = subprocess.run(
-            [*command, f"tests/faults/{mutation.scenario}"],
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
+        command += [f"tests/faults/{mutation.scenario}"]
+        status, output = run(command, copy, _SECONDS)
+    verdict, why = judge(status, output)
+    name = mutation.scenario.partition("::")[2]
+    return {"line": mutation.line, "scenario": name, "verdict": verdict, "why": why}
+
+
+def run(command: Sequence[str], folder: Path, seconds: float) -> tuple[int | None, str]:
+    """The exit status and what was printed; no status: it did not end in time."""
+    # A file, since a pipe has no end before all who were started there have theirs.
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True
         )
-    lines = done.stdout.splitlines()
-    reasons = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
-    # Nothing but a test that failed counts: no error on the way to it, and no test that is unknown.
-    failed = done.returncode == 1 and " failed" in lines[-1] and " error" not in lines[-1]
-    if failed:
-        return "fails", reasons[0] if reasons else ""
-    return ("passes" if done.returncode == 0 else "broken"), "\n".join(lines[-3:])
+        try:
+            status: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            status = None
+            _end(process)
+        output.seek(0)
+        return status, output.read()
 
 
-def without(mutation: Mutation) -> str:
-    """The file without the line.
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let it stop what it has started, if it still can."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
-    Raises:
-        LookupError: it is not what this table takes it for.
+
+def judge(status: int | None, output: str) -> tuple[str, str]:
+    """What became of the scenario, and why.
+
+    Nothing but a test that failed counts: no error on the way to it, no test that is unknown, and
+    no run without an end.
     """
-    text = (ROOT / mutation.file).read_text()
-    for old, new in mutation.changes:
-        if text.count(old) != 1:
-            raise LookupError(f"{mutation.file} has not exactly one {old!r}")
-        text = text.replace(old, new)
-    return text
+    lines = output.splitlines() or [""]
+    reasons = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
+    if status is None:
+        return "hangs", f"no end within {_SECONDS} seconds"
+    if status == 1 and " failed" in lines[-1] and " error" not in lines[-1]:
+        return "fails", reasons[0] if reasons else ""
+    return ("passes" if status == 0 else "broken"), "\n".join(lines[-3:])
 
 
 if __name__ == "__main__":
