@@ -21,7 +21,8 @@ commands:
   test ...    run the tests on servers of their own; what follows goes to pytest;
               with 'faults', everything that breaks servers, links and processes under load,
               which takes minutes; what was observed goes to tests/faults/observed.json;
-              with 'mutations', without the lines that these faults are survived by, one by one
+              with 'mutations', without the lines that these faults are survived by, one by one;
+              what became of them goes to tests/faults/mutated.json
   check       check format, lint and types
   campaigns   run a command of the service against the running stack,
               as in: ./run campaigns events tail

@@ -14,19 +14,32 @@ _rows: list[dict[str, Any]] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--observed", metavar="FILE", help="write what the scenarios saw to this file")
+    parser.addoption(
+        "--observed",
+        metavar="FILE",
+        help="write what the scenarios saw to this file; with --collect-only, who would",
+    )
 
 
 @pytest.fixture
 def observed(request: pytest.FixtureRequest) -> Observe:
     """Note the number of a scenario, its fault, what held, and the figures seen."""
+    test = request.node.nodeid
 
     def observe(scenario: int, fault: str, held: str, figures: str) -> None:
-        row = {"scenario": scenario, "fault": fault, "held": held, "figures": figures}
+        row = {"test": test, "scenario": scenario, "fault": fault, "held": held, "figures": figures}
         # These come along with the report of the test, also from another process.
         request.node.user_properties.append(("observed", row))
 
     return observe
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell which tests would observe something, so that one that has not is missed."""
+    if session.config.option.collectonly and session.config.option.observed:
+        items = [item for item in session.items if isinstance(item, pytest.Function)]
+        names = [item.nodeid for item in items if "observed" in item.fixturenames]
+        Path(session.config.option.observed).write_text(json.dumps(names))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -47,7 +60,8 @@ def pytest_terminal_summary(
     terminalreporter.section("observed")
     # By its own width: a terminal that is narrower would cut figures off.
     widths = [None, 40, 50, 60, None]
-    terminalreporter.write_line(tabulate(rows, headers="keys", maxcolwidths=widths))
+    shown = [{name: value for name, value in row.items() if name != "test"} for row in rows]
+    terminalreporter.write_line(tabulate(shown, headers="keys", maxcolwidths=widths))
     if config.option.observed:
         Path(config.option.observed).write_text(
             json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -2,12 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from service import broker
 from tests.conftest import Client
 from tests.consumers import Consumer
-from tests.faults import matrix
+from tests.faults import matrix, mutations
+from tests.faults.safety_lines import MUTATIONS
 from tests.processes import ROOT
 from tests.test_create import EXAMPLE
 
@@ -77,4 +81,25 @@ def test_the_fault_matrix_is_what_was_observed() -> None:
     assert {row["scenario"] for row in observed} == matrix.SCENARIOS.keys()
     assert {row["outcome"] for row in observed} == {"passed"}
     assert matrix.in_readme(README) == matrix.summary(observed)
-    assert (ROOT / "docs" / "faults.md").read_text() == matrix.page(observed)
+    assert (ROOT / "docs" / "faults.md").read_text() == matrix.page(observed, mutations.kept())
+
+
+def test_every_scenario_is_in_the_fault_matrix(tmp_path: Path) -> None:
+    file = tmp_path / "scenarios.json"
+    collect = ["-m", "pytest", "--collect-only", "-q", "-n", "0", "-m", "", "tests/faults"]
+    command = [sys.executable, *collect, "--observed", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout
+    observed = [row["test"] for row in matrix.rows()]
+    assert sorted(observed) == sorted(json.loads(file.read_text()))
+
+
+def test_the_table_of_mutations_is_what_came_of_them() -> None:
+    kept = mutations.kept()
+    assert [row["line"] for row in kept] == [mutation.line for mutation in MUTATIONS]
+    assert {row["verdict"] for row in kept} == {"fails"}
+
+
+def test_what_became_of_a_mutation_is_one_row_of_the_table() -> None:
+    row: mutations.Row = {"line": "a", "scenario": "b", "verdict": "fails", "why": "c\n | d"}
+    assert matrix.page([], [row]).splitlines()[-1] == "| a | `b` | fails | c \\| d |"

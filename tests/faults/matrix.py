@@ -1,6 +1,7 @@
 """The fault matrix: what the scenarios saw, as README.md and docs/faults.md show it.
 
-`python -m tests.faults.matrix` writes both from observed.json, after `./run test faults`.
+`python -m tests.faults.matrix` writes both from observed.json and mutated.json, after
+`./run test faults` and `./run test mutations`.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
+from tests.faults import mutations
 from tests.processes import ROOT
 
 _OBSERVED = Path(__file__).with_name("observed.json")
@@ -17,18 +19,18 @@ _README, _PAGE = ROOT / "README.md", ROOT / "docs" / "faults.md"
 SCENARIOS = {
     1: "`kill -9` of a replica at every point of a create and of a batch",
     2: "confirms held back, then the link cut",
-    3: "a broker that stops reading",
+    3: "a broker that stops reading, or falls silent while a replica connects",
     4: "a memory alarm",
     5: "a broker that hangs",
     6: "`kill -9` of the broker before a confirm arrives",
     7: "bindings removed while events leave",
     8: "a start without queues, without exchange, with one of another type, with a wrong password",
-    9: "exchange deleted, connections closed by force, password changed",
+    9: "exchange deleted or replaced, channels or connections closed or refused, password changed",
     10: "a queue that is full, then drained",
     11: "the database's link cut at the commit of a create that six repeat at once",
     12: "the database's link cut while the relay forgets what was confirmed",
     13: "a standby promoted, the old primary back as a standby",
-    14: "a database that is silent for one replica",
+    14: "a database that is silent for one replica, or has no connection left",
     15: "writers committing out of turn, 10 % rolled back, four relays crashing",
     16: "a snapshot of the database held open",
     17: "a long backlog, while creates go on",
@@ -44,6 +46,7 @@ _BEGIN, _END = "<!-- faults -->\n", "<!-- end of faults -->"
 class Row(TypedDict):
     """What one test observed."""
 
+    test: str
     scenario: int
     fault: str
     held: str
@@ -72,8 +75,8 @@ def _sum(observed: Iterable[Row], word: str) -> int:
     return sum(int(match[1].replace(",", "")) for match in found if match)
 
 
-def page(observed: list[Row]) -> str:
-    """Every test, with all that it saw."""
+def page(observed: list[Row], mutated: list[mutations.Row]) -> str:
+    """Every test, with all that it saw, and what became of those whose safety was taken out."""
     lines = [
         "# Faults that were tried\n",
         "Written by `python -m tests.faults.matrix` from what `./run test faults` saw. Each has",
@@ -86,7 +89,21 @@ def page(observed: list[Row]) -> str:
     for row in observed:
         assert row["outcome"] == "passed"
         lines.append(f"| {row['scenario']} | {row['fault']} | {row['held']} | {row['figures']} |")
+    lines += [
+        "\n# Safety that was taken out\n",
+        "What `./run test mutations` saw: each line that these faults are survived by is taken",
+        "out of a copy, and a scenario that holds with it must fail without it.\n",
+        "| Taken out | Scenario | | Why |",
+        "|---|---|---|---|",
+    ]
+    for taken in mutated:
+        cells = (taken["line"], f"`{taken['scenario']}`", taken["verdict"], taken["why"])
+        lines.append(f"| {' | '.join(map(_in_cell, cells))} |")
     return "\n".join(lines) + "\n"
+
+
+def _in_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def in_readme(text: str) -> str:
@@ -99,7 +116,7 @@ def main() -> None:
     readme, observed = _README.read_text(), rows()
     begin, end = readme.partition(_BEGIN), readme.partition(_END)
     _README.write_text(begin[0] + _BEGIN + summary(observed) + _END + end[2])
-    _PAGE.write_text(page(observed))
+    _PAGE.write_text(page(observed, mutations.kept()))
 
 
 if __name__ == "__main__":
