@@ -19,16 +19,16 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "confirms",
-        "service/broker.py",
+        "service/confirms.py",
         (
-            ("publisher_confirms=True, on_return_raises=True", "publisher_confirms=False"),
-            ("if not isinstance(confirmation, Basic.Ack):", "if False:"),
+            ("await asyncio.wait(waiting, timeout=timeout_seconds)", "pass"),
+            ("[_failure(confirm) for confirm in waiting]", "[None for _ in waiting]"),
         ),
         "test_topologies.py::test_events_that_no_binding_takes_are_held",
     ),
     Mutation(
         "mandatory",
-        "service/broker.py",
+        "service/confirms.py",
         (("mandatory=True", "mandatory=False"),),
         "test_topologies.py::test_events_that_no_binding_takes_are_held",
     ),
@@ -38,10 +38,10 @@ MUTATIONS = [
         (
             ("acquire() as connection, connection.transaction():", "acquire() as connection:"),
             (
-                "results = await asyncio.gather(",
+                "results = await publisher.publish(batch)",
                 """if batch:
                 await queries.delete_events(connection, batch)
-            results = await asyncio.gather(""",
+            results = await publisher.publish(batch)""",
             ),
         ),
         # Each event of it is confirmed in the end, or was deleted too early.
@@ -57,14 +57,14 @@ MUTATIONS = [
     Mutation(
         "look-up of the idempotency key",
         "service/queries.sql",
-        (("WHERE $3::text IS NULL OR EXISTS (SELECT 1 FROM record)", "WHERE true"),),
+        (("d.key IS NULL\n", "true\n"),),
         "test_database.py::test_a_create_that_is_cut_off_at_its_commit_is_made_once_by_those_who"
         "_repeat_it_at_once[5-after it, before its answer-cut_at_answer]",
     ),
     Mutation(
         "deadline of a publish",
-        "service/broker.py",
-        (("mandatory=True, timeout=self._timeout_seconds", "mandatory=True"),),
+        "service/confirms.py",
+        (("timeout=timeout_seconds", "timeout=None"),),
         "test_links.py::test_a_broker_that_stops_reading_is_given_up_and_others_publish",
     ),
     Mutation(
