@@ -145,6 +145,9 @@ class RabbitMQ:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 f"-sname {_NODE} -start_epmd false -erl_epmd_port {port} "
                 f"-kernel inet_dist_listen_min {port} -kernel inet_dist_listen_max {port} "
-                "-kernel inet_dist_use_interface {127,0,0,1}"
+                "-kernel inet_dist_use_interface {127,0,0,1} "
+                # Or its threads look for work for a while before they sleep, on cores that they
+                # share with all else here (https://www.rabbitmq.com/docs/runtime).
+                "+sbwt none +sbwtdcpu none +sbwtdio none"
             ),
         }
