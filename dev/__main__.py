@@ -34,6 +34,7 @@ commands:
 
 environment (none of it is needed):
   HTTP_HOST, HTTP_PORT   where the API listens (127.0.0.1, 8080)
+  PROCESSES              how many processes share the port (1)
   DATABASE_URL           a PostgreSQL to use instead of a private one
   AMQP_URL               a RabbitMQ to use instead of a private one
   API_KEY                the development key (a random one that is kept)

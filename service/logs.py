@@ -1,6 +1,7 @@
 """Logs: one event a line on standard error, as text for people or JSON for machines."""
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -32,6 +33,8 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Several processes write to one log.
+        *([_with_process_id] if settings.processes > 1 else []),
     ]
     last: list[structlog.typing.Processor] = (
         # Richer tracebacks would show local variables, and keys among them.
@@ -60,6 +63,13 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name, threshold in _LIBRARIES.items():
         logging.getLogger(name).setLevel(threshold)
+
+
+def _with_process_id(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    event["process_id"] = os.getpid()
+    return event
 
 
 def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

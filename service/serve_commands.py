@@ -6,24 +6,33 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from service import migration, postgres, server
+from service import files, migration, postgres, processes, server
 from service.app import create_app, create_relay_app
 from service.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
 
-def serve(options: argparse.Namespace, settings: Settings) -> None:
-    _run(create_app(settings, with_relay=not options.no_relay), settings)
+def serve(options: argparse.Namespace, settings: Settings) -> int | None:
+    logger.info("starting", settings=settings)
+    if settings.processes == 1:
+        uvloop.run(server.run(_api(options, settings), settings))
+        return None
+    files.claim(settings)
+    outcome = processes.Supervisor(settings, server.bind(settings)).run()
+    if isinstance(outcome, int):
+        return outcome
+    uvloop.run(server.run(_api(options, settings), settings, outcome))
+    return None
 
 
 def relay(_options: argparse.Namespace, settings: Settings) -> None:
-    _run(create_relay_app(settings), settings)
-
-
-def _run(app: web.Application, settings: Settings) -> None:
     logger.info("starting", settings=settings)
-    uvloop.run(server.run(app, settings))
+    uvloop.run(server.run(create_relay_app(settings), settings))
+
+
+def _api(options: argparse.Namespace, settings: Settings) -> web.Application:
+    return create_app(settings, with_relay=not options.no_relay)
 
 
 def migrate(_options: argparse.Namespace, settings: Settings) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -11,16 +14,23 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from service import access, connections, files, problems
+from service import access, connections, files, problems, shares
 from service.capacity import CAPACITY
 from service.failure import Failure
+from service.processes import Place
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
 
 
-async def run(app: web.Application, settings: Settings) -> None:
+async def run(
+    app: web.Application,
+    settings: Settings,
+    place: Place | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let requests and relay finish.
+
+    One of several processes is given its `place` among them.
 
     Raises:
         Failure: this process may not open enough connections; or nobody may listen at this
@@ -39,23 +49,61 @@ async def run(app: web.Application, settings: Settings) -> None:
     )
     try:
         await runner.setup()
-        await _listen(runner, settings)
+        await _listen(runner, settings, place)
         await stopped.wait()
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+def bind(settings: Settings) -> list[socket.socket]:
+    """Take the address for several processes; nobody gets in before the first of them listens.
+
+    Raises:
+        Failure: as above.
+    """
+
+    async def bound() -> list[socket.socket]:
+        # Finds the same addresses, and the same words for what is wrong with them, as for one.
+        server = await asyncio.get_running_loop().create_server(
+            asyncio.Protocol, settings.http_host, settings.http_port, start_serving=False
+        )
+        duplicates = [opened.dup() for opened in server.sockets]
+        server.close()
+        return duplicates
+
+    with _refusals(settings):
+        # Not uvloop's: its threads would stay, and a process that has threads must not fork.
+        return asyncio.run(bound())
+
+
+async def _listen(runner: web.AppRunner, settings: Settings, place: Place | None) -> None:
     host, port = settings.http_host, settings.http_port
     # All that wait are accepted at once; were they as many as there may be connections, a crowd
     # could push somebody out again before the request is read.
     backlog = max(settings.http_connections // 4, 1)
+    with _refusals(settings):
+        if place is None:
+            await web.TCPSite(runner, host, port, backlog=backlog).start()
+        else:
+            await _share(runner, place, backlog)
+
+
+async def _share(runner: web.AppRunner, place: Place, backlog: int) -> None:
+    assert isinstance(runner.server, _Server)
+    runner.server.share = place.share
+    place.share.open()
+    for each in place.sockets:
+        await shares.Site(runner, each, place.share, backlog=backlog).start()
+    place.tell()
+
+
+@contextmanager
+def _refusals(settings: Settings) -> Iterator[None]:
     try:
-        await web.TCPSite(runner, host, port, backlog=backlog).start()
+        yield
     except OSError as error:
-        raise Failure(
-            f"cannot listen on {host}:{port}, set HTTP_HOST or HTTP_PORT: {error}"
-        ) from error
+        address = f"{settings.http_host}:{settings.http_port}"
+        raise Failure(f"cannot listen on {address}, set HTTP_HOST or HTTP_PORT: {error}") from error
 
 
 def _limits(settings: Settings) -> dict[str, Any]:
@@ -94,6 +142,8 @@ class _Connection(connections.Connection):
 
 
 class _Server(web.Server):
+    share: shares.Share | None = None
+
     def __init__(self, app: web.Application, made: web.Server) -> None:
         make_request = made.request_factory
         super().__init__(
@@ -103,6 +153,13 @@ class _Server(web.Server):
             limits=app[SETTINGS],
             **made._kwargs,
         )
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        super().connection_lost(handler, exc)
+        if self.share is not None:
+            self.share.add(-1)
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)

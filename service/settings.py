@@ -28,6 +28,7 @@ class Settings:
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080
+    processes: int = 1
     http_body_timeout_seconds: float = 10.0
     http_header_timeout_seconds: float = 10.0
     http_header_bytes: int = 16384
@@ -146,6 +147,7 @@ class _SettingsSchema(Schema):
 
     http_host = typed.String(validate=validate.Length(min=1))
     http_port = _Integer(validate=validate.Range(1, 65535))
+    processes = _Integer(validate=validate.Range(1, 64))
     http_body_timeout_seconds = _seconds()
     http_header_timeout_seconds = _seconds()
     http_header_bytes = _Integer(validate=validate.Range(1024, 1024 * 1024))
