@@ -39,6 +39,9 @@ _INTERRUPTED = 130
 # Seconds that a process needs beyond shutdown_seconds at most, to cancel what is left.
 _CANCELLING_SECONDS = 2.0
 
+# Seconds that the kernel may take to end one that is killed.
+_KILLING_SECONDS = 1.0
+
 # Seconds that a process has to live for, lest the next one has to wait.
 _SHORT_LIFE = 10.0
 
@@ -99,10 +102,10 @@ class Supervisor:
                 return self._end()
             if number == _LISTENING:
                 self._can_start = True
-            for life, status in self._collect():
+            for life, process_id, status in self._collect():
                 if not self._can_start:
                     return _as_of_a_shell(status)
-                self._note_end(life, status=status)
+                self._note_end(life, child=process_id, status=status)
 
     def _tell(self) -> None:
         os.kill(self._process_id, _LISTENING)
@@ -142,7 +145,7 @@ class Supervisor:
         caught = signal.sigtimedwait(_AWAITED, max(min(empty) - time.monotonic(), 0))
         return caught.si_signo if caught else None
 
-    def _collect(self) -> Iterator[tuple[_Life, int]]:
+    def _collect(self) -> Iterator[tuple[_Life, int, int]]:
         """Empty the places of processes that have ended; process 1 is left those of others, too."""
         while True:
             try:
@@ -155,7 +158,7 @@ class Supervisor:
                 if life.process_id == process_id:
                     life.process_id = None
                     self._shares.clear(life.number)
-                    yield life, os.waitstatus_to_exitcode(status)
+                    yield life, process_id, os.waitstatus_to_exitcode(status)
 
     def _note_end(self, life: _Life, **reason: object) -> None:
         """Let another one be started: at once, unless those in this place keep ending early."""
@@ -175,25 +178,26 @@ class Supervisor:
         """Let all of them end; whoever takes longer than any should is killed."""
         for each in self._sockets:
             each.close()
-        deadline = time.monotonic() + self._seconds
-        self._send(signal.SIGTERM)
-        while self._running():
-            left = deadline - time.monotonic()
-            if left <= 0 or signal.sigtimedwait({_ENDED}, left) is None:
-                logger.error("processes did not end in time, and are killed", left=self._running())
-                self._send(signal.SIGKILL)
-                return 1
-            for _, status in self._collect():
+        if self._have_ended(signal.SIGTERM, self._seconds):
+            return 0 if self._can_start else _INTERRUPTED
+        logger.error("processes did not end in time, and are killed", left=self._running())
+        self._have_ended(signal.SIGKILL, _KILLING_SECONDS)
+        return 1
+
+    def _have_ended(self, number: signal.Signals, seconds: float) -> bool:
+        """Send this signal to all; answer whether none is left after so many seconds."""
+        deadline = time.monotonic() + seconds
+        for process_id in self._running():
+            os.kill(process_id, number)
+        while self._running() and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({_ENDED}, left)
+            for _, process_id, status in self._collect():
                 if status and self._can_start:
-                    logger.error("process ended badly", status=status)
-        return 0 if self._can_start else _INTERRUPTED
+                    logger.error("process ended badly", child=process_id, status=status)
+        return not self._running()
 
     def _running(self) -> list[int]:
         return [each.process_id for each in self._lives if each.process_id is not None]
-
-    def _send(self, number: signal.Signals) -> None:
-        for process_id in self._running():
-            os.kill(process_id, number)
 
 
 def _wait(short_lives: int) -> float:

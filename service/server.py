@@ -94,6 +94,7 @@ async def _share(runner: web.AppRunner, place: Place, backlog: int) -> None:
     place.share.open()
     for each in place.sockets:
         await shares.Site(runner, each, place.share, backlog=backlog).start()
+    logger.info("listening", number=place.share.number)
     place.tell()
 
 

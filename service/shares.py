@@ -51,19 +51,19 @@ class Share:
     """What one process has."""
 
     def __init__(self, counts: "memoryview[int]", number: int) -> None:
+        self.number = number
         self._counts = counts
-        self._number = number
         self._hanging: dict[int, int] = {}
 
     def open(self) -> None:
-        self._counts[self._number] = 0
+        self._counts[self.number] = 0
 
     def close(self) -> None:
-        self._counts[self._number] = _ABSENT
+        self._counts[self.number] = _ABSENT
 
     def add(self, change: int) -> None:
-        if self._counts[self._number] != _ABSENT:
-            self._counts[self._number] += change
+        if self._counts[self.number] != _ABSENT:
+            self._counts[self.number] += change
 
     def is_fair(self) -> bool:
         """Whether one more is ours to take, as no other process has fewer.
@@ -81,7 +81,7 @@ class Share:
 
     @property
     def _own(self) -> int:
-        return self._counts[self._number]
+        return self._counts[self.number]
 
 
 class Site(web.BaseSite):
