@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ class Several:
     def are_complete(self) -> bool:
         listening = {entry["process_id"] for entry in self.logged("listening")}
         return len({child.pid for child in self.children()} & listening) == self._processes
+
+    def is_replaced(self, process: psutil.Process) -> bool:
+        return process not in self.children() and self.are_complete()
 
     def children(self) -> list[psutil.Process]:
         return sorted(self._parent.children(), key=lambda child: child.pid)
@@ -181,9 +185,11 @@ def test_a_process_that_hangs_gets_no_connections_and_makes_up_for_it(
         several.connect(opened)
     assert several.connections() == {hanging.pid: 0, other.pid: 40}
     hanging.resume()
-    for _ in range(40):
+    while not (before := several.connections()[hanging.pid]):
         several.connect(opened)
-    assert several.connections()[hanging.pid] >= 30
+    for _ in range(30):
+        several.connect(opened)
+    assert several.connections()[hanging.pid] - before >= 25
 
 
 async def test_one_that_is_killed_is_replaced_and_no_campaign_is_lost(
@@ -194,7 +200,7 @@ async def test_one_that_is_killed_is_replaced_and_no_campaign_is_lost(
         victim = several.children()[0]
         victim.kill()
         began = time.monotonic()
-        await eventually(several.are_complete, 10, "another process")
+        await eventually(lambda: several.is_replaced(victim), 10, "another process")
         seconds = time.monotonic() - began
         await caller.goes_on()
     stored = {row["id"] for row in await connection.fetch("SELECT id FROM campaigns")}
@@ -214,7 +220,7 @@ def test_those_that_keep_ending_at_once_are_replaced_ever_more_slowly(
     for _ in range(3):
         [other] = [child for child in several.children() if child != kept]
         other.kill()
-        until(several.are_complete, 10, lambda: str(several.logged()))
+        until(partial(several.is_replaced, other), 10, lambda: str(several.logged()))
     ends = several.logged("process ended, another one is started")
     assert [entry["in_seconds"] for entry in ends] == [0.0, 0.5, 1.0]
     assert kept.is_running()
@@ -250,16 +256,16 @@ async def test_all_of_them_end_together_after_the_requests_that_are_under_way(
 
 
 def test_one_that_hangs_at_the_end_is_killed(start_several: StartSeveral) -> None:
-    several = start_several("serve --no-relay", amqp_url=NOWHERE, shutdown_seconds=1)
+    several = start_several("serve --no-relay", amqp_url=NOWHERE, shutdown_seconds=2)
     children = several.children()
     children[0].suspend()
     began = time.monotonic()
-    assert several.service.stop(10) == 1
-    assert 2.5 < time.monotonic() - began < 5
+    assert several.service.stop(20) == 1
+    assert time.monotonic() - began > 3.5
     assert several.gone()
     assert not psutil.wait_procs(children, timeout=2)[1]
     [entry] = several.logged("processes did not end in time, and are killed")
-    assert entry["left"] == [children[0].pid]
+    assert children[0].pid in entry["left"]
 
 
 def test_none_outlives_the_first_one_even_if_it_hangs(start_several: StartSeveral) -> None:
@@ -278,7 +284,7 @@ def test_one_that_is_told_to_end_is_replaced(
     several = start_several("serve --no-relay", amqp_url=NOWHERE)
     told = several.children()[0]
     told.send_signal(number)
-    until(lambda: several.are_complete() and not told.is_running(), 10, lambda: str(told))
+    until(lambda: several.is_replaced(told), 10, lambda: str(told))
     [entry] = several.logged("process ended, another one is started")
     assert entry["status"] == 0
 
