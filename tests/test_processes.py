@@ -230,7 +230,9 @@ def test_those_that_keep_ending_at_once_are_replaced_ever_more_slowly(
 async def test_all_of_them_end_together_after_the_requests_that_are_under_way(
     start_several: StartSeveral, api_key: str, connection: Connection, number: signal.Signals
 ) -> None:
-    several = await asyncio.to_thread(start_several, shutdown_seconds=10)
+    several = await asyncio.to_thread(
+        start_several, shutdown_seconds=20, database_timeout_seconds=20
+    )
     children = several.children()
     headers = {"Authorization": f"Bearer {api_key}"}
     async with aiohttp.ClientSession(headers=headers) as session:
@@ -251,7 +253,7 @@ async def test_all_of_them_end_together_after_the_requests_that_are_under_way(
             several.service.send(number)
             await eventually(several.gone, 10, "nobody listens any more")
         assert await asyncio.gather(*creates) == [201] * 6
-    assert await asyncio.to_thread(several.service.end, 12) == 0
+    assert await asyncio.to_thread(several.service.end, 25) == 0
     assert not any(child.is_running() for child in children)
 
 
