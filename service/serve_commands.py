@@ -6,7 +6,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from service import files, migration, postgres, processes, server
+from service import migration, postgres, processes, server
 from service.app import create_app, create_relay_app
 from service.settings import Settings
 
@@ -18,7 +18,6 @@ def serve(options: argparse.Namespace, settings: Settings) -> int | None:
     if settings.processes == 1:
         uvloop.run(server.run(_api(options, settings), settings))
         return None
-    files.claim(settings)
     outcome = processes.Supervisor(settings, server.bind(settings)).run()
     if isinstance(outcome, int):
         return outcome

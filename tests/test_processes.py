@@ -305,8 +305,8 @@ def test_what_stops_one_process_stops_several_with_the_same_words(
     environment: dict[str, str],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        if environment.get("HTTP_PORT") == "taken":
-            environment["HTTP_PORT"] = str(taken.getsockname()[1])
+        port = str(taken.getsockname()[1])
+        environment = {name: value.replace("taken", port) for name, value in environment.items()}
         one, several = (run_limited({"PROCESSES": count} | environment) for count in ("1", "4"))
     words = one.stderr.splitlines()[-1]
     assert words.startswith("campaigns: ")
