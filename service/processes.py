@@ -1,27 +1,24 @@
 """Processes: several that serve one port, each of them all that a single one is.
 
-They listen on one socket, so that what waits there outlives any of them; `shares.py` divides it.
+The kernel divides the connections among those that listen (SO_REUSEPORT, socket(7)).
 
 This is ours because gunicorn, which aiohttp has a worker for, would be fought more than used. It
 drops requests on SIGINT, kills a process whose event loop stalls for 30 seconds, starts one that
 cannot live again and again without a pause, tells of a failed start in words and with a status of
-its own, has its own logs, obeys a variable and a file of the current folder, and gives most of a
-crowd of connections to whichever process wakes up first. These are 27,000 lines.
+its own, has its own logs, and obeys a variable and a file of the current folder.
 """
 
 import ctypes
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 
 from service.failure import Failure
 from service.settings import Settings
-from service.shares import Share, Shares
 
 logger = structlog.get_logger(__name__)
 
@@ -50,21 +47,10 @@ _FIRST_WAIT = 0.5
 _LAST_WAIT = 30.0
 
 
-@dataclass(frozen=True)
-class Place:
-    """What one of the processes works with."""
-
-    sockets: Sequence[socket.socket]
-    share: Share
-    # To be called by who has seen that it can serve.
-    tell: Callable[[], None]
-
-
 @dataclass(slots=True, kw_only=True)
 class _Life:
     """Of the processes that follow each other in one place; the last one, if it has not ended."""
 
-    number: int
     process_id: int | None = None
     began_at: float = 0.0
     due_at: float = 0.0
@@ -74,18 +60,16 @@ class _Life:
 class Supervisor:
     """Has as many processes run as it is told, until it is told to stop."""
 
-    def __init__(self, settings: Settings, sockets: Sequence[socket.socket]) -> None:
-        self._sockets = sockets
-        self._shares = Shares(settings.processes)
+    def __init__(self, settings: Settings) -> None:
         self._seconds = settings.shutdown_seconds + _CANCELLING_SECONDS
         self._process_id = os.getpid()
         self._can_start = False
-        self._lives = [_Life(number=number) for number in range(settings.processes)]
+        self._lives = [_Life() for _ in range(settings.processes)]
 
-    def run(self) -> int | Place:
-        """Return the exit status; in each process that is started, its place to go on with.
+    def run(self) -> int | Callable[[], None]:
+        """Return the exit status; in each process that is started, what it calls once it serves.
 
-        What then fails in the first one fails as if it were alone, so nobody else has to tell it.
+        What fails in the first one before that fails as if it were alone, so nobody else tells it.
 
         Raises:
             Failure: the system allows no process.
@@ -96,7 +80,7 @@ class Supervisor:
                 if self._fork(life):
                     self._die_with_parent()
                     signal.pthread_sigmask(signal.SIG_SETMASK, own_mask)
-                    return Place(self._sockets, self._shares.of(life.number), self._tell)
+                    return self._tell
             number = self._next_signal()
             if number in _STOPPED:
                 return self._end()
@@ -157,7 +141,6 @@ class Supervisor:
             for life in self._lives:
                 if life.process_id == process_id:
                     life.process_id = None
-                    self._shares.clear(life.number)
                     yield life, process_id, os.waitstatus_to_exitcode(status)
 
     def _note_end(self, life: _Life, **reason: object) -> None:
@@ -176,8 +159,6 @@ class Supervisor:
 
     def _end(self) -> int:
         """Let all of them end; whoever takes longer than any should is killed."""
-        for each in self._sockets:
-            each.close()
         if self._have_ended(signal.SIGTERM, self._seconds):
             return 0 if self._can_start else _INTERRUPTED
         logger.error("processes did not end in time, and are killed", left=self._running())

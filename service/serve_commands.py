@@ -18,7 +18,8 @@ def serve(options: argparse.Namespace, settings: Settings) -> int | None:
     if settings.processes == 1:
         uvloop.run(server.run(_api(options, settings), settings))
         return None
-    outcome = processes.Supervisor(settings, server.bind(settings)).run()
+    server.check_address(settings)
+    outcome = processes.Supervisor(settings).run()
     if isinstance(outcome, int):
         return outcome
     uvloop.run(server.run(_api(options, settings), settings, outcome))

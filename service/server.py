@@ -2,8 +2,7 @@
 
 import asyncio
 import signal
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,23 +13,20 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from service import access, connections, files, problems, shares
+from service import access, connections, files, problems
 from service.capacity import CAPACITY
 from service.failure import Failure
-from service.processes import Place
 from service.settings import SETTINGS, Settings
 
 logger = structlog.get_logger(__name__)
 
 
 async def run(
-    app: web.Application,
-    settings: Settings,
-    place: Place | None = None,
+    app: web.Application, settings: Settings, tell: Callable[[], None] | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let requests and relay finish.
 
-    One of several processes is given its `place` among them.
+    One of several processes that share the port calls `tell` when it listens.
 
     Raises:
         Failure: this process may not open enough connections; or nobody may listen at this
@@ -49,53 +45,46 @@ async def run(
     )
     try:
         await runner.setup()
-        await _listen(runner, settings, place)
+        await _listen(runner, settings, shared=tell is not None)
+        if tell:
+            tell()
         await stopped.wait()
     finally:
         await runner.cleanup()
 
 
-def bind(settings: Settings) -> list[socket.socket]:
-    """Take the address for several processes; nobody gets in before the first of them listens.
+def check_address(settings: Settings) -> None:
+    """See that nobody else listens there, as several processes that share a port do not mind.
 
     Raises:
         Failure: as above.
     """
 
-    async def bound() -> list[socket.socket]:
-        # Finds the same addresses, and the same words for what is wrong with them, as for one.
+    async def listen() -> None:
         server = await asyncio.get_running_loop().create_server(
-            asyncio.Protocol, settings.http_host, settings.http_port, start_serving=False
+            asyncio.Protocol, settings.http_host, settings.http_port
         )
-        duplicates = [opened.dup() for opened in server.sockets]
         server.close()
-        return duplicates
 
     with _refusals(settings):
         # Not uvloop's: its threads would stay, and a process that has threads must not fork.
-        return asyncio.run(bound())
+        asyncio.run(listen())
 
 
-async def _listen(runner: web.AppRunner, settings: Settings, place: Place | None) -> None:
-    host, port = settings.http_host, settings.http_port
+async def _listen(runner: web.AppRunner, settings: Settings, *, shared: bool) -> None:
     # All that wait are accepted at once; were they as many as there may be connections, a crowd
     # could push somebody out again before the request is read.
     backlog = max(settings.http_connections // 4, 1)
+    site = web.TCPSite(
+        runner,
+        settings.http_host,
+        settings.http_port,
+        backlog=backlog,
+        reuse_port=shared,
+    )
     with _refusals(settings):
-        if place is None:
-            await web.TCPSite(runner, host, port, backlog=backlog).start()
-        else:
-            await _share(runner, place, backlog)
-
-
-async def _share(runner: web.AppRunner, place: Place, backlog: int) -> None:
-    assert isinstance(runner.server, _Server)
-    runner.server.share = place.share
-    place.share.open()
-    for each in place.sockets:
-        await shares.Site(runner, each, place.share, backlog=backlog).start()
-    logger.info("listening", number=place.share.number)
-    place.tell()
+        await site.start()
+    logger.info("listening", host=settings.http_host, port=settings.http_port)
 
 
 @contextmanager
@@ -143,8 +132,6 @@ class _Connection(connections.Connection):
 
 
 class _Server(web.Server):
-    share: shares.Share | None = None
-
     def __init__(self, app: web.Application, made: web.Server) -> None:
         make_request = made.request_factory
         super().__init__(
@@ -154,13 +141,6 @@ class _Server(web.Server):
             limits=app[SETTINGS],
             **made._kwargs,
         )
-
-    def connection_lost(
-        self, handler: web.RequestHandler, exc: BaseException | None = None
-    ) -> None:
-        super().connection_lost(handler, exc)
-        if self.share is not None:
-            self.share.add(-1)
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)

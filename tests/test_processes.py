@@ -166,30 +166,14 @@ async def test_each_process_serves_and_its_lines_have_its_id(
     await outbox_is_empty(connection)
 
 
-def test_a_crowd_is_divided_evenly(start_several: StartSeveral, opened: ExitStack) -> None:
+def test_a_crowd_is_divided(start_several: StartSeveral, opened: ExitStack) -> None:
     several = start_several("serve --no-relay", amqp_url=NOWHERE)
-    for _ in range(32):
+    for _ in range(128):
         several.connect(opened)
     fewest, most = sorted(several.connections().values())
-    assert fewest + most == 32
-    assert most - fewest <= 8
-
-
-def test_a_process_that_hangs_gets_no_connections_and_makes_up_for_it(
-    start_several: StartSeveral, opened: ExitStack
-) -> None:
-    several = start_several("serve --no-relay", amqp_url=NOWHERE)
-    hanging, other = several.children()
-    hanging.suspend()
-    for _ in range(40):
-        several.connect(opened)
-    assert several.connections() == {hanging.pid: 0, other.pid: 40}
-    hanging.resume()
-    while not (before := several.connections()[hanging.pid]):
-        several.connect(opened)
-    for _ in range(30):
-        several.connect(opened)
-    assert several.connections()[hanging.pid] - before >= 25
+    assert fewest + most == 128
+    # The kernel throws a coin for each: fewer heads than this come once in a hundred million times.
+    assert fewest >= 32
 
 
 async def test_one_that_is_killed_is_replaced_and_no_campaign_is_lost(
@@ -329,12 +313,13 @@ def run_limited(environment: dict[str, str]) -> subprocess.CompletedProcess[str]
 # Somebody else has begun to listen since the address was taken.
 TOO_LATE = """
 import sys
-from service import __main__, shares
+from aiohttp import web
+from service import __main__
 
 async def start(site):
     raise OSError(98, "Address already in use")
 
-shares.Site.start = start
+web.TCPSite.start = start
 sys.exit(__main__.main(["serve"]))
 """
 
