@@ -1,6 +1,7 @@
 """Scenarios 16 and 17: many events wait, or an old transaction keeps those that have left."""
 
 import asyncio
+import statistics
 import time
 
 import pytest
@@ -10,119 +11,70 @@ from service.postgres import Connection
 from service.settings import Settings
 from tests.consumers import eventually
 from tests.faults.conftest import Scene
-from tests.faults.ledger import Arrival, Ledger
+from tests.faults.crowd import OTHER, add, drained, rates
+from tests.faults.tally import Tally
 from tests.observed import Observe
 from tests.processes import peak_memory
 from tests.test_create import EXAMPLE
 
-# Whose events wait; nobody asks for its campaigns.
-OTHER = 2
-
-
-class Tally(Ledger):
-    """A ledger that only counts the events of the other organization, as they are too many."""
-
-    def __init__(self, organization: int) -> None:
-        super().__init__(organization)
-        self.counted: dict[str, set[str]] = {name: set() for name in self.arrivals}
-
-    def take(self, queue: str, arrival: Arrival) -> None:
-        if b'"organization_id":2,' in arrival.body:
-            self.counted[queue].add(arrival.message_id)
-        else:
-            super().take(queue, arrival)
-
-    @property
-    def fewest(self) -> int:
-        return min(map(len, self.counted.values()))
+# A backlog that leaves within seconds.
+_FEW = 3_000
 
 
 @pytest.fixture
 def ledger(organization: int) -> Tally:
-    return Tally(organization)
+    return Tally(organization, f'"organization_id":{OTHER},'.encode())
 
 
-async def _add(connection: Connection, count: int) -> None:
-    """Have so many events wait at once, each like one that was really stored."""
-    await connection.execute(
-        """
-        INSERT INTO outbox (
-            organization_id, campaign_id, sequence, event_id, event_type, body, headers, created_at
-        )
-        SELECT
-            $1::bigint, n, 1, event_id, 'campaign.created',
-            replace(
-                replace(event_body, model::text, event_id::text),
-                format('"organization_id":%s,', organization_id),
-                format('"organization_id":%s,', $1)
-            ),
-            event_headers, now()
-        FROM (
-            SELECT
-                nextval('campaign_ids') AS n,
-                gen_random_uuid() AS event_id,
-                h.organization_id, h.event_id AS model, h.event_body, h.event_headers
-            FROM
-                (SELECT * FROM campaign_history WHERE version = 1 LIMIT 1) h,
-                generate_series(1, $2)
-            OFFSET 0
-        ) made
-        """,
-        OTHER,
-        count,
-        timeout=120,
-    )
-
-
-async def _drained(ledger: Tally, connection: Connection, count: int) -> float:
-    """Add so many; how many events a second reached all queues since then."""
-    there = ledger.fewest
-    await _add(connection, count)
-    return await _rate(ledger, there, count)
-
-
-async def _rate(ledger: Tally, there: int, count: int) -> float:
-    began = time.monotonic()
-    await eventually(lambda: ledger.fewest >= there + count, 60 + count / 100, f"{count} events")
-    return count / (time.monotonic() - began)
-
-
-@pytest.mark.parametrize("count", [30_000, 300_000])
-@pytest.mark.minutes
-@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("count", "piece"),
+    [
+        pytest.param(_FEW, 500, marks=pytest.mark.timeout(600)),
+        pytest.param(30_000, 5_000, marks=[pytest.mark.minutes, pytest.mark.timeout(3600)]),
+        pytest.param(300_000, 5_000, marks=[pytest.mark.minutes, pytest.mark.timeout(3600)]),
+    ],
+)
 async def test_a_backlog_leaves_as_fast_as_events_ever_do(
-    scene: Scene, ledger: Tally, api_key: str, observed: Observe, count: int
+    scene: Scene, ledger: Tally, api_key: str, observed: Observe, count: int, piece: int
 ) -> None:
     service = await scene.start()
     await asyncio.to_thread(service.wait_for_relay)
     async with scene.load(callers=2) as load:
         await load.goes_on()
-        steady = [await _drained(ledger, scene.connection, 5_000) for _ in range(2)]
+        steady = [await drained(ledger, scene.connection, piece) for _ in range(3)]
         peak = peak_memory(service.process_id)
         there = ledger.fewest
-        await _add(scene.connection, count)
-        draining = asyncio.create_task(_rate(ledger, there, count))
+        await add(scene.connection, count)
+        draining = asyncio.create_task(rates(ledger, there, [piece] * (count // piece)))
         began = time.monotonic()
         fresh = (await asyncio.to_thread(service.create, api_key, EXAMPLE)).json()["id"]
-        await eventually(lambda: _has_left(scene.connection, fresh), count / 100, "a fresh event")
+        await eventually(
+            lambda: _has_left(scene.connection, fresh), 60 + count / 100, "a fresh event"
+        )
         waited = time.monotonic() - began
-        rate = await draining
-        steady += [await _drained(ledger, scene.connection, 5_000) for _ in range(2)]
+        pieces = await draining
     await scene.check(60)
     more = (peak_memory(service.process_id) - peak) / 2**20
-    # The machine may have been busier at one of these times.
-    usual = min(steady)
-    assert rate >= 0.8 * usual
     assert more < 50
-    # First in, first out: whoever comes last waits for all of it, and for nothing else.
-    assert waited <= count / rate + 5
+    rate = statistics.harmonic_mean(pieces)
+    held = "memory is flat"
+    # A few seconds tell nothing of a rate.
+    if count > _FEW:
+        # Of pieces of one size: what else the machine does comes and goes in some of them.
+        assert statistics.median(pieces) >= 0.8 * statistics.median(steady)
+        # First in, first out: whoever comes last waits for all of it, and for nothing else.
+        assert waited <= count / rate + 5
+        held += (
+            "; they leave at 80 % of the usual rate at least; a fresh event waits for those before"
+            " it only"
+        )
     observed(
         17,
         f"{count:,} events wait while campaigns are created",
-        "they leave at 80 % of the usual rate at least; memory is flat; a fresh event waits for"
-        " those before it only",
-        f"{rate:,.0f}/s, usually {usual:,.0f}/s; memory +{more:.0f} MB; a fresh event waited"
-        f" {waited:.0f} s; {ledger.figures()}",
+        held,
+        f"{rate:,.0f}/s, a median of {statistics.median(pieces):,.0f}/s, before"
+        f" {', '.join(f'{each:,.0f}/s' for each in steady)}; memory +{more:.0f} MB; a fresh event"
+        f" waited {waited:.0f} s; {ledger.figures()}",
     )
 
 
@@ -148,13 +100,13 @@ async def test_an_old_transaction_does_not_hold_up_events(
     await asyncio.to_thread(service.wait_for_relay)
     async with postgres.connect(owner) as old, scene.load(callers=2) as load:
         await load.goes_on()
-        before = await _drained(ledger, scene.connection, 2_000)
+        before = await drained(ledger, scene.connection, 2_000)
         async with old.transaction(isolation="repeatable_read"):
             await old.execute("SELECT 1 FROM outbox")
             pieces = range(count // 2_000)
-            rates = [await _drained(ledger, scene.connection, 2_000) for _ in pieces]
+            rates = [await drained(ledger, scene.connection, 2_000) for _ in pieces]
             await load.goes_on()
-        after = await _drained(ledger, scene.connection, 2_000)
+        after = await drained(ledger, scene.connection, 2_000)
     await scene.check(60)
     observed(
         16,
