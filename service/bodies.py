@@ -82,6 +82,9 @@ async def read(request: web.Request, otherwise: Any = None) -> Any:
 
 
 async def _receive(request: web.Request) -> bytes:
+    if request.content.is_eof():
+        # All of it is here already, as nearly always.
+        return await request.read()
     timeout_seconds = request.app[SETTINGS].http_body_timeout_seconds
     try:
         with request.app[SLOTS].lent():

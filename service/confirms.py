@@ -8,7 +8,7 @@ so it is still the client that finds the message of a confirm, a return or a cha
 import asyncio
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
@@ -49,6 +49,53 @@ def _method(channel_number: int, exchange: str, routing_key: str) -> bytes:
     return frame.marshal(method, channel_number)
 
 
+class _Batch:
+    """The answers that a batch waits for."""
+
+    def __init__(self, size: int) -> None:
+        self.answers = [_Answer(self) for _ in range(size)]
+        self._left = size
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def count(self) -> None:
+        self._left -= 1
+        if not self._left and not self.complete.done():
+            self.complete.set_result(None)
+
+
+class _Answer:
+    """What the client takes for the future of a message, but nobody has to be woken for each."""
+
+    __slots__ = ("_batch", "_is_there", "failure")
+
+    def __init__(self, batch: _Batch) -> None:
+        self._batch = batch
+        self._is_there = False
+        self.failure: BaseException | None = TimeoutError("the broker has not confirmed it in time")
+
+    def done(self) -> bool:
+        return self._is_there
+
+    def cancelled(self) -> bool:
+        # It is asked of those that nobody waits for any more, and tells of others in the log.
+        return True
+
+    def set_result(self, answer: object) -> None:
+        is_stored = isinstance(answer, Basic.Ack)
+        self.set_exception(None if is_stored else TypeError(f"answered {type(answer).__name__}"))
+
+    def set_exception(self, error: BaseException | None) -> None:
+        self.failure = error
+        self._is_there = True
+        self._batch.count()
+
+    def give_up(self, error: BaseException | None) -> None:
+        """Take what comes now for nothing; if it is known, `error` is why."""
+        if not self._is_there:
+            self._is_there = True
+            self.failure = error or self.failure
+
+
 async def publish(
     channel: Channel, messages: Sequence[Message], timeout_seconds: float
 ) -> list[BaseException | None]:
@@ -62,34 +109,35 @@ async def publish(
         return []
     if channel.is_closed or channel.write_queue.full():
         return [ConnectionError("the channel takes nothing to send") for _ in messages]
+    batch = _Batch(len(messages))
     # Nothing is awaited before they are in the queue, so their numbers have the order of the bytes.
-    waiting = [_expect(channel, message) for message in messages]
+    for message, answer in zip(messages, batch.answers, strict=True):
+        _expect(channel, message, answer)
     payload = b"".join(message.frames for message in messages)
     channel.write_queue.put_nowait(ChannelFrame(payload=payload, should_close=False))
+    end = channel.closing
     try:
-        await asyncio.wait(waiting, timeout=timeout_seconds)
-        return [_failure(confirm) for confirm in waiting]
+        await asyncio.wait(
+            [batch.complete, end], timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
     finally:
-        for message, confirm in zip(messages, waiting, strict=True):
+        for message, answer in zip(messages, batch.answers, strict=True):
             channel.message_id_delivery_tag.pop(message.id, None)
-            confirm.cancel()
+            answer.give_up(_reason(end))
+        end.cancel()
+    return [answer.failure for answer in batch.answers]
 
 
-def _expect(channel: Channel, message: Message) -> "asyncio.Future[object]":
+def _expect(channel: Channel, message: Message, answer: _Answer) -> None:
     channel.delivery_tag += 1
-    # Made by the client, who fails it when the channel ends.
-    confirm: asyncio.Future[object] = channel.create_future()
-    channel.confirmations[channel.delivery_tag] = confirm
+    channel.confirmations[channel.delivery_tag] = cast("asyncio.Future[Any]", answer)
     channel.message_id_delivery_tag[message.id] = channel.delivery_tag
-    return confirm
 
 
-def _failure(confirm: "asyncio.Future[object]") -> BaseException | None:
-    if not confirm.done():
-        return TimeoutError("the broker has not confirmed it in time")
-    if confirm.cancelled():
-        return asyncio.CancelledError()
-    if error := confirm.exception():
-        return error
-    answer = confirm.result()
-    return None if isinstance(answer, Basic.Ack) else TypeError(f"answered {type(answer).__name__}")
+def _reason(end: "asyncio.Future[Any]") -> BaseException | None:
+    """Why the channel has ended, if it has."""
+    if not end.done():
+        return None
+    if end.cancelled() or not (error := end.exception()):
+        return ConnectionError("the channel has ended")
+    return error

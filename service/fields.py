@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields
 
 from service import phrases, templates, tokens
 
@@ -68,25 +68,47 @@ def trimmed(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-def text(*checks: Callable[[str], Any], **options: Any) -> fields.String:
-    messages = MESSAGES | {"invalid": "Must be a string."}
-    return fields.String(validate=checks, error_messages=messages, **options)
+class Text(fields.Field[str]):
+    """A string that passes all checks; what the library has for both takes twice as long."""
+
+    def __init__(self, *checks: Callable[[str], Any], **options: Any) -> None:
+        messages = MESSAGES | {"invalid": "Must be a string."}
+        super().__init__(error_messages=messages, **options)
+        self._checks = checks
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        errors: list[Any] = []
+        for check in self._checks:
+            try:
+                check(value)
+            except ValidationError as error:
+                errors += error.messages
+        if errors:
+            raise ValidationError(errors)
+        return value
 
 
-def integer(minimum: int, maximum: int, *, required: bool = False) -> fields.Integer:
-    wanted = f"Must be an integer from {minimum} to {maximum}."
-    return fields.Integer(
-        strict=True,
-        required=required,
-        validate=validate.Range(minimum, maximum, error=wanted),
-        error_messages=MESSAGES | {"invalid": wanted, "too_large": wanted},
-    )
+class Integer(fields.Field[int]):
+    """An integer of JSON in these bounds: no text, no truth value, no fraction however whole."""
+
+    def __init__(self, minimum: int, maximum: int, *, required: bool = False) -> None:
+        wanted = {"invalid": f"Must be an integer from {minimum} to {maximum}."}
+        super().__init__(required=required, error_messages=MESSAGES | wanted)
+        self._bounds = minimum, maximum
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        minimum, maximum = self._bounds
+        if type(value) is not int or not minimum <= value <= maximum:
+            raise self.make_error("invalid")
+        return value
 
 
 def values(*, allow_none: bool) -> fields.Dict:
     """Values of variables, by name; None is one that is missing."""
     return fields.Dict(
-        keys=text(_variable),
+        keys=Text(_variable),
         values=fields.Raw(validate=_sayable, allow_none=allow_none, error_messages=MESSAGES),
         pre_load=_not_too_many,
         error_messages=MESSAGES | {"invalid": "Must be an object."},

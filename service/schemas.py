@@ -22,11 +22,11 @@ from service.fields import (
     LONGEST_DESCRIPTION,
     MESSAGES,
     MOST_ATTEMPTS,
+    Integer,
+    Text,
     elsewhere,
-    integer,
     storable,
     template,
-    text,
     trimmed,
     values,
     visible,
@@ -77,12 +77,12 @@ class _SettingsSchema(_BodySchema):
 
     max_concurrent_calls = elsewhere(5, _PACE.format(5))
     calls_per_minute = elsewhere(10, _PACE.format(10))
-    max_attempts = integer(1, MOST_ATTEMPTS)
-    retry_delay_minutes = integer(0, LONGEST_DELAY)
+    max_attempts = Integer(1, MOST_ATTEMPTS)
+    retry_delay_minutes = Integer(0, LONGEST_DELAY)
     leave_voicemail = elsewhere(False, _VOICEMAIL.format("false"))
     voicemail_message = elsewhere(None, _VOICEMAIL.format("null"))
-    welcome_template = text(template)
-    agenda_template = text(template)
+    welcome_template = Text(template)
+    agenda_template = Text(template)
 
 
 class _CampaignSchema(_BodySchema):
@@ -91,23 +91,23 @@ class _CampaignSchema(_BodySchema):
     shape: Callable[..., Any] = drafts.Draft
     read_only = drafts.READ_ONLY
 
-    name = text(visible, storable, pre_load=trimmed, required=True)
-    description = text(
+    name = Text(visible, storable, pre_load=trimmed, required=True)
+    description = Text(
         validate.Length(max=LONGEST_DESCRIPTION, error="Must have at most {max} characters."),
         storable,
     )
-    campaign_type = text(
+    campaign_type = Text(
         validate.OneOf(get_args(drafts.CampaignType), error="Must be one of: {choices}."),
         required=True,
     )
-    assistant_id = integer(1, LARGEST_ID, required=True)
-    welcome_message_template = text(template)
-    agenda_template = text(template)
-    end_call_message_template = text(template)
-    sms_message_template = text(template)
+    assistant_id = Integer(1, LARGEST_ID, required=True)
+    welcome_message_template = Text(template)
+    agenda_template = Text(template)
+    end_call_message_template = Text(template)
+    sms_message_template = Text(template)
     fallback_values = values(allow_none=False)
-    max_attempts = integer(1, MOST_ATTEMPTS)
-    retry_delay_minutes = integer(0, LONGEST_DELAY)
+    max_attempts = Integer(1, MOST_ATTEMPTS)
+    retry_delay_minutes = Integer(0, LONGEST_DELAY)
     settings = Nested(_SettingsSchema)
     contacts = elsewhere(
         [],
@@ -172,7 +172,7 @@ class _PreviewSchema(_BodySchema):
 
     shape = previews.Sample
 
-    template = text(template, required=True)
+    template = Text(template, required=True)
     variables = values(allow_none=True)
     fallback_values = values(allow_none=False)
 

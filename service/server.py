@@ -1,6 +1,7 @@
 """The HTTP server: aiohttp's, whose answers to what is no HTTP are problem documents as well."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,10 @@ async def run(
         shutdown_timeout=settings.shutdown_seconds / 2,
         **_limits(settings),
     )
+    # What is there now stays for good, and requests leave hardly a cycle behind. By default these
+    # are looked for after every 700 objects, which took 8 % of a create.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     try:
         await runner.setup()
         await _listen(runner, settings, shared=tell is not None)

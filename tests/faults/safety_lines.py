@@ -21,8 +21,8 @@ MUTATIONS = [
         "confirms",
         "service/confirms.py",
         (
-            ("await asyncio.wait(waiting, timeout=timeout_seconds)", "pass"),
-            ("[_failure(confirm) for confirm in waiting]", "[None for _ in waiting]"),
+            ("timeout=timeout_seconds, return_when", "timeout=0, return_when"),
+            ("[answer.failure for answer in batch.answers]", "[None for _ in batch.answers]"),
         ),
         "test_topologies.py::test_events_that_no_binding_takes_are_held",
     ),
