@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -26,6 +27,9 @@ _LEFT_OUT = shutil.ignore_patterns(
 )
 
 _SECONDS = 600
+
+# How a test says what it misses.
+_TOLD = ("Failed:", "AssertionError", "assert ")
 
 # Seconds that a run which is given up has to stop its servers.
 _PATIENCE = 30
@@ -110,7 +114,9 @@ def judge(status: int | None, output: str) -> tuple[str, str]:
     if status is None:
         return "hangs", f"no end within {_SECONDS} seconds"
     if status == 1 and " failed" in lines[-1] and " error" not in lines[-1]:
-        return "fails", reasons[0] if reasons else ""
+        # Ahead of it is what was cancelled when the time was over.
+        told = [reason for reason in reasons if reason.startswith(_TOLD)]
+        return "fails", textwrap.shorten((told or reasons or [""])[0], 120)
     return ("passes" if status == 0 else "broken"), "\n".join(lines[-3:])
 
 

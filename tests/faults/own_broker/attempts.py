@@ -35,8 +35,8 @@ async def hold(
     count = sum(len(proxy.attempts) for proxy in proxies)
     await scene.check()
     # Or nobody was disturbed.
-    assert count > len(proxies)
-    assert most <= MOST
+    assert count > len(proxies), f"{count} attempts"
+    assert most <= MOST, f"{most} attempts in one second"
     observed(
         9,
         fault,
