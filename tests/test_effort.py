@@ -14,12 +14,12 @@ from bench.rig import Place
 
 MEASURED_WITH = (3, 11)
 MEASURED = Effort(
-    create_instructions=16950,
+    create_instructions=14741,
     create_calls=541,
-    create_round_trips=1.035,
-    event_instructions=5700,
-    event_calls=315,
-    event_round_trips=0.053,
+    create_round_trips=1.005,
+    event_instructions=2266,
+    event_calls=166,
+    event_round_trips=0.048,
     event_frames=3.002,
 )
 

@@ -1,15 +1,16 @@
 """The relay, step by step and as a loop."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 
-from service import broker, events, queries, relay
+from service import broker, events, queries, relay, settlement
 from service.app import create_app, create_relay_app
 from service.postgres import Connection
 from service.settings import Settings
@@ -102,6 +103,47 @@ async def test_a_backlog_is_published_without_pauses(
         await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
     await aiohttp_client(create_app(replace(settings, relay_batch_size=1, relay_poll_seconds=3600)))
     await outbox_is_empty(connection)
+
+
+async def test_events_that_come_one_after_the_other_share_a_batch(
+    settings: Settings,
+    api_key: str,
+    aiohttp_client: Start,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "_BREATH_SECONDS", 1.0)
+    batches: list[int] = []
+    real = settlement.settle
+
+    async def settle(*arguments: Any, **named: Any) -> Counter[str]:
+        outcomes = await real(*arguments, **named)
+        batches.append(outcomes["confirmed"])
+        return outcomes
+
+    monkeypatch.setattr(settlement, "settle", settle)
+    app = create_app(settings)
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+    await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await eventually(lambda: 1 in batches, 10, "the first event")
+    for _ in range(5):
+        await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await outbox_is_empty(connection)
+    # The first one alone, as nothing came before it.
+    assert [confirmed for confirmed in batches if confirmed] == [1, 5]
+
+
+async def test_a_relay_that_takes_a_breath_ends_at_once(
+    idle_client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_BREATH_SECONDS", 3600)
+    breathing = relay_of(idle_client, settings)
+    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    running = asyncio.create_task(breathing.run())
+    await eventually(lambda: breathing.status()["confirmed"] == 1, 10, "an event")
+    breathing.stop()
+    await asyncio.wait_for(running, 2)
 
 
 async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(
