@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 from bench import environment, golang, pgbench
@@ -15,7 +15,6 @@ from bench.rig import Place, Rig
 from bench.served import Measured, Run, served
 from dev.console import Failure
 from dev.environment import ROOT
-from service.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +48,7 @@ def prepare(
 
 
 def _ours(name: str, rig: Rig, generator: Generator, *, processes: int = 1) -> Run:
-    variables = {"LOG_FORMAT": "json"}
-    if processes > 1:
-        if "processes" not in {field.name for field in fields(Settings)}:
-            raise Failure("the service has no setting for several processes")
-        variables["PROCESSES"] = str(processes)
+    variables = {"LOG_FORMAT": "json", "PROCESSES": str(processes)}
     command = [sys.executable, "-P", "-m", "service", "serve"]
     return served(command, variables, name, rig, generator, with_keys=name.endswith("keys"))
 
