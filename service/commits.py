@@ -47,7 +47,7 @@ class Commits:
         self._timeout_seconds = settings.database_timeout_seconds
         # All else needs connections, too.
         self._most_lanes = settings.database_pool_size // 2
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._lanes: set[asyncio.Task[None] | None] = set()
         self._waiting: deque[_Draft] = deque()
         self._review: asyncio.TimerHandle | None = None
         self._keys: dict[_Key, asyncio.Future[bool]] = {}
@@ -84,9 +84,7 @@ class Commits:
         return await draft.stored
 
     def _open_lane(self) -> None:
-        lane = asyncio.create_task(self._work())
-        self._lanes.add(lane)
-        lane.add_done_callback(self._lanes.discard)
+        self._lanes.add(asyncio.create_task(self._work()))
 
     def _review_waiting(self) -> None:
         """Wait behind nobody who is slow, and for ever neither."""
@@ -104,6 +102,8 @@ class Commits:
             # Whoever is not there any more need not be told.
             if batch := [draft for draft in batch if not draft.stored.done()]:
                 await self._commit(batch)
+        # At once, or whoever comes before the loop hears of the end would wait for nobody.
+        self._lanes.discard(asyncio.current_task())
 
     async def _commit(self, batch: Sequence[_Draft]) -> None:
         try:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -63,13 +64,15 @@ async def test_creates_that_are_under_way_at_the_end_are_answered(
         async with scene.connection.transaction():
             # Whoever writes waits.
             await scene.connection.execute("LOCK TABLE outbox IN SHARE MODE")
-            creates = [
-                asyncio.create_task(
-                    load.request("POST", ending.url + PATH, key, EXAMPLE | {"name": key})
-                )
-                for key in ("a", "b", "c", "d", "e", "f")
-            ]
-            await eventually(lambda: _wait(scene, 4), 20, "creates that are under way")
+            creates = []
+            for statements, keys in ((1, "a"), (2, "bcdef")):
+                creates += [
+                    asyncio.create_task(
+                        load.request("POST", ending.url + PATH, key, EXAMPLE | {"name": key})
+                    )
+                    for key in keys
+                ]
+                await eventually(partial(_wait, scene, statements), 4, "creates that are under way")
             ending.send(signal.SIGTERM)
             await eventually(lambda: _refuses(ending), 10, "nobody listens any more")
         assert {(await create).status for create in creates} == {201}
