@@ -97,13 +97,15 @@ class Commits:
             self._review = loop.call_later(_PATIENCE_SECONDS, self._review_waiting)
 
     async def _work(self) -> None:
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
-            # Whoever is not there any more need not be told.
-            if batch := [draft for draft in batch if not draft.stored.done()]:
-                await self._commit(batch)
-        # At once, or whoever comes before the loop hears of the end would wait for nobody.
-        self._lanes.discard(asyncio.current_task())
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+                # Whoever is not there any more need not be told.
+                if batch := [draft for draft in batch if not draft.stored.done()]:
+                    await self._commit(batch)
+        finally:
+            # Not once the loop hears of the end: who comes before that would wait for nobody.
+            self._lanes.discard(asyncio.current_task())
 
     async def _commit(self, batch: Sequence[_Draft]) -> None:
         try:
