@@ -43,8 +43,12 @@ _PARTS = {
         *("service/templates", "service/grammar", "service/phrases", "service/tokens"),
         *("service/expressions", "service/conditions", "service/filters"),
     ),
-    "PostgreSQL: asyncpg": ("asyncpg/", "service/queries", "service/postgres"),
-    "RabbitMQ: aio-pika, aiormq": ("aio_pika/", "aiormq/", "pamqp/", "service/broker"),
+    "PostgreSQL: asyncpg": (
+        *("asyncpg/", "service/queries", "service/postgres", "service/commits"),
+    ),
+    "RabbitMQ: aio-pika, aiormq": (
+        *("aio_pika/", "aiormq/", "pamqp/", "service/broker", "service/confirms"),
+    ),
     "relay": ("service/relay", "service/settlement", "service/backlog"),
     "logging": ("logging/", "structlog/", "service/logs"),
     "HTTP: aiohttp": ("aiohttp/", "yarl/", "multidict/", "service/server", "service/connections"),

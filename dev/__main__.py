@@ -83,8 +83,7 @@ def _test(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["mutations"]:
         return _in_checkout("python", "-m", "tests.faults.mutations", *arguments[1:])
     if arguments[:1] == ["faults"]:
-        # What a part of them saw is not to replace what all of them saw.
-        return _in_checkout("pytest", *_FAULTS, *(arguments[1:] or _OBSERVED))
+        return _in_checkout("pytest", *_FAULTS, *_OBSERVED, *arguments[1:])
     return _in_checkout("pytest", "-n", "auto", "-m", "not minutes", *arguments)
 
 

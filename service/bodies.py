@@ -82,11 +82,11 @@ async def read(request: web.Request, otherwise: Any = None) -> Any:
 
 
 async def _receive(request: web.Request) -> bytes:
-    if request.content.is_eof():
-        # All of it is here already, as nearly always.
-        return await request.read()
     timeout_seconds = request.app[SETTINGS].http_body_timeout_seconds
     try:
+        if request.content.is_eof():
+            # All of it is here already, as nearly always.
+            return await request.read()
         with request.app[SLOTS].lent():
             async with asyncio.timeout(timeout_seconds):
                 await _ask_for_body(request)

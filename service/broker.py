@@ -72,8 +72,6 @@ class Publisher:
         self._timeout_seconds = timeout_seconds
         self._channel: Channel
         self._doubt: str | None = None
-        # Queues that were not there when the connection was made.
-        self.missed: list[str] = []
 
     async def open(self) -> None:
         """Make a channel of which every publish is confirmed."""
@@ -83,14 +81,14 @@ class Publisher:
         assert isinstance(opened, Channel)
         self._channel = opened
 
-    async def ensure_topology(self) -> list[str]:
-        """Make what is missing of exchange, queues and bindings; answer which queues were.
+    async def ensure_topology(self, gone: set[str]) -> None:
+        """Make what is missing of exchange, queues and bindings; note queues in `gone` at once.
 
         Raises:
             TimeoutError, aio_pika.exceptions.AMQPError: it may not be complete.
         """
         async with asyncio.timeout(self._timeout_seconds):
-            return await _ensure_topology(self._connection)
+            await _ensure_topology(self._connection, gone)
 
     @property
     def doubt(self) -> str | None:
@@ -175,11 +173,14 @@ async def connect(settings: Settings) -> AsyncIterator[AbstractConnection]:
 
 
 @asynccontextmanager
-async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
-    """Open a connection of which every publish is confirmed, with the topology in place."""
+async def publisher(settings: Settings, gone: set[str] | None = None) -> AsyncIterator[Publisher]:
+    """Open a connection of which every publish is confirmed, with the topology in place.
+
+    Queues that were not there are noted in `gone`, even if this fails afterwards.
+    """
     async with connect(settings) as connection:
         opened = Publisher(connection, settings.amqp_timeout_seconds)
-        opened.missed = await opened.ensure_topology()
+        await opened.ensure_topology(set() if gone is None else gone)
         async with asyncio.timeout(settings.amqp_timeout_seconds):
             await opened.open()
         yield opened
@@ -190,14 +191,16 @@ async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
     return await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
 
 
-async def _ensure_topology(connection: AbstractConnection) -> list[str]:
+async def _ensure_topology(connection: AbstractConnection, gone: set[str]) -> None:
     """Make all consumers' queues and bindings: a queue made later would miss the first events.
 
     Each queue has a binding more than its event types need, by its own name, which every event
     brings as a second routing key: AMQP does not tell whether a binding is there, so one that
     somebody removes must not matter until it is made anew.
     """
-    missing = [name for name in (DEAD_LETTERS, *QUEUES) if not await _has_queue(connection, name)]
+    for name in (DEAD_LETTERS, *QUEUES):
+        if not await _has_queue(connection, name):
+            gone.add(name)
     channel = await connection.channel()
     await declare_exchange(channel)
     await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
@@ -206,7 +209,6 @@ async def _ensure_topology(connection: AbstractConnection) -> list[str]:
         for routing_key in (*EVENT_TYPES, name):
             await queue.bind(EXCHANGE, routing_key=routing_key)
     await channel.close()
-    return missing
 
 
 async def _has_queue(connection: AbstractConnection, name: str) -> bool:

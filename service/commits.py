@@ -2,12 +2,14 @@
 
 A draft that comes alone is stored at once; those that come while that takes go next, together. So
 they share the wait for the disk, and most of the work that a statement is. One that cannot be
-stored fails none of its neighbours.
+stored fails none of its neighbours; all of them wait while another process is about to store a key
+that one of them has.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -32,6 +34,9 @@ class _Draft:
     attempt: Attempt | None
     since: float
     stored: "asyncio.Future[bool]"
+
+    def has_waited(self, seconds: float) -> bool:
+        return asyncio.get_running_loop().time() - self.since >= seconds
 
     def fail(self, error: Exception) -> None:
         if not self.stored.done():
@@ -64,8 +69,14 @@ class Commits:
         # A statement can do nothing with the same key twice.
         while earlier := self._keys.get(key):
             await asyncio.wait([earlier])
-            if not earlier.cancelled() and not earlier.exception():
+            if earlier.cancelled():
+                continue
+            error = earlier.exception()
+            if error is None:
                 return False
+            if isinstance(error, postgres.Unavailable):
+                # Or each of many would wait for another deadline.
+                raise error
         return await self._join(version, attempt, key)
 
     async def _join(
@@ -80,21 +91,27 @@ class Commits:
         if not self._lanes:
             self._open_lane()
         elif not self._review:
-            self._review = loop.call_later(_PATIENCE_SECONDS, self._review_waiting)
+            self._review_later()
         return await draft.stored
 
     def _open_lane(self) -> None:
-        self._lanes.add(asyncio.create_task(self._work()))
+        # What it logs is nothing of the request that happens to open it.
+        self._lanes.add(asyncio.create_task(self._work(), context=Context()))
+
+    def _review_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._review = loop.call_later(_PATIENCE_SECONDS, self._review_waiting, context=Context())
 
     def _review_waiting(self) -> None:
         """Wait behind nobody who is slow, and for ever neither."""
-        loop, self._review = asyncio.get_running_loop(), None
-        while self._waiting and loop.time() - self._waiting[0].since > self._timeout_seconds:
-            self._waiting.popleft().fail(postgres.Unavailable("there was no turn in time"))
-        if self._waiting:
-            if len(self._lanes) < self._most_lanes:
-                self._open_lane()
-            self._review = loop.call_later(_PATIENCE_SECONDS, self._review_waiting)
+        self._review = None
+        while self._waiting and self._waiting[0].has_waited(self._timeout_seconds):
+            self._waiting.popleft().fail(_too_late())
+        if not self._waiting:
+            return
+        if self._waiting[0].has_waited(_PATIENCE_SECONDS) and len(self._lanes) < self._most_lanes:
+            self._open_lane()
+        self._review_later()
 
     async def _work(self) -> None:
         try:
@@ -113,17 +130,27 @@ class Commits:
                 drafts = [(draft.version, draft.attempt) for draft in batch]
                 stored = await queries.create_drafts(connection, drafts, self._kept)
         except Exception as error:
-            if len(batch) == 1 or isinstance(error, postgres.Unavailable):
-                for draft in batch:
-                    draft.fail(error)
-            else:
-                # One of them is why; the others have nothing to do with it.
-                for draft in batch:
-                    await self._commit([draft])
+            if len(batch) > 1 and not isinstance(error, postgres.Unavailable):
+                await self._commit_each(batch)
+                return
+            for draft in batch:
+                draft.fail(error)
         else:
             for draft in batch:
                 if not draft.stored.done():
                     draft.stored.set_result(draft.version.campaign.id in stored)
+
+    async def _commit_each(self, batch: Sequence[_Draft]) -> None:
+        """One of them is why they cannot be stored; the others have nothing to do with it."""
+        for draft in batch:
+            if draft.has_waited(self._timeout_seconds):
+                draft.fail(_too_late())
+            else:
+                await self._commit([draft])
+
+
+def _too_late() -> postgres.Unavailable:
+    return postgres.Unavailable("there was no turn in time")
 
 
 COMMITS: web.AppKey[Commits] = web.AppKey("COMMITS")

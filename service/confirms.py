@@ -31,7 +31,8 @@ def encode(
     """Raises: whatever the client says of properties that AMQP has no way to write."""
     assert properties.message_id
     header = ContentHeader(properties=properties, body_size=len(body))
-    most = channel.max_content_size
+    # Without a limit of the broker's it is less than nothing.
+    most = channel.max_content_size if channel.max_content_size > 0 else max(len(body), 1)
     parts = [
         _method(channel.number, exchange, routing_key),
         frame.marshal(header, channel.number),

@@ -7,7 +7,7 @@ published, so a relay that dies frees them at once, and what was not confirmed i
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import asyncpg
@@ -47,6 +47,8 @@ class Relay:
         self._since = datetime.now(UTC)
         self._last_error: str | None = None
         self._topology_checked_at: datetime | None = None
+        # Queues that were found missing, to be told of once they are there.
+        self._gone: set[str] = set()
 
     def wake(self) -> None:
         """Say that an event was committed, so that it need not wait for the next poll."""
@@ -80,8 +82,8 @@ class Relay:
         """Publish until stopped, over a new connection after any doubt about the last one."""
         while not self._stopping.is_set():
             try:
-                async with broker.publisher(self._settings) as publisher:
-                    self._note_topology(publisher.missed)
+                async with broker.publisher(self._settings, self._gone) as publisher:
+                    self._note_topology()
                     await self._publish_until_doubt(publisher)
                     doubt = publisher.doubt
             except (Exception, asyncio.CancelledError) as error:
@@ -102,9 +104,10 @@ class Relay:
             self._woken.clear()
             if clock.time() >= next_check:
                 # Between two batches, so that nothing is published past a queue that is not there.
-                self._note_topology(await publisher.ensure_topology())
+                await publisher.ensure_topology(self._gone)
+                self._note_topology()
                 next_check = clock.time() + self._settings.amqp_check_seconds
-            began = clock.time()
+            began, window = clock.time(), self._window
             try:
                 outcomes = await self.step(publisher)
             except (postgres.Unavailable, asyncpg.InsufficientPrivilegeError) as error:
@@ -113,7 +116,7 @@ class Relay:
                 continue
             if not publisher.doubt:
                 await self._judge(outcomes)
-            if 0 < outcomes.total() < self._window:
+            if 0 < outcomes.total() < window:
                 await self._take_breath(began + _BREATH_SECONDS - clock.time())
             if not outcomes.total():
                 # Spread out, so that the replicas' polls do not come all at once.
@@ -125,10 +128,11 @@ class Relay:
         if seconds > 0:
             await background.within(seconds, self._stopping)
 
-    def _note_topology(self, made: Sequence[str]) -> None:
-        """Tell of queues that were missing; those of the first start have never been there."""
+    def _note_topology(self) -> None:
+        """Tell of queues that were missing; those of the first start may never have been there."""
         is_first, self._topology_checked_at = not self._topology_checked_at, datetime.now(UTC)
-        for queue in made:
+        while self._gone:
+            queue = self._gone.pop()
             if is_first:
                 logger.info("queue made", queue=queue)
                 continue

@@ -11,6 +11,7 @@ from tabulate import tabulate
 Observe = Callable[[int, str, str, str], None]
 
 _rows: list[dict[str, Any]] = []
+_tried: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +44,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _tried.add(report.nodeid)
     if report.when == "call":
         _rows.extend(
             row | {"outcome": report.outcome}
@@ -63,6 +65,12 @@ def pytest_terminal_summary(
     shown = [{name: value for name, value in row.items() if name != "test"} for row in rows]
     terminalreporter.write_line(tabulate(shown, headers="keys", maxcolwidths=widths))
     if config.option.observed:
-        Path(config.option.observed).write_text(
-            json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        )
+        _keep(Path(config.option.observed))
+
+
+def _keep(file: Path) -> None:
+    """Write what was seen in place of what the same tests saw before, and leave that of others."""
+    before = json.loads(file.read_text()) if file.exists() else []
+    rows = [row for row in before if row.get("test") not in _tried] + _rows
+    rows.sort(key=lambda row: (row["scenario"], row["fault"]))
+    file.write_text(json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

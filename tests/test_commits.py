@@ -157,6 +157,40 @@ async def test_whoever_waits_too_long_for_a_turn_is_told(
     assert await stored(connection) == [1]
 
 
+async def test_who_waits_for_a_key_that_cannot_be_stored_waits_no_second_time(
+    settings: Settings, connection: Connection
+) -> None:
+    hasty = replace(settings, database_timeout_seconds=0.5)
+    async with postgres.pool(hasty.database_url, 10, hasty) as pool, connection.transaction():
+        await connection.execute("LOCK TABLE campaigns")
+        commits = Commits(pool, hasty)
+        made = (commits.store(version(number), attempt("same")) for number in range(1, 21))
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*made, return_exceptions=True)
+    assert {type(result) for result in results} == {postgres.Unavailable}
+
+
+async def test_drafts_that_are_tried_one_by_one_have_no_deadline_each(
+    pool: postgres.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    async def create_drafts(_: Connection, drafts: Drafts, __: timedelta) -> set[int]:
+        calls.append(len(drafts))
+        if len(calls) == 1:
+            raise asyncpg.CheckViolationError
+        # As a database that hangs from now on.
+        await asyncio.sleep(0.2)
+        raise TimeoutError
+
+    monkeypatch.setattr(queries, "create_drafts", create_drafts)
+    commits = Commits(pool, replace(settings, database_timeout_seconds=0.2))
+    made = (commits.store(version(number), None) for number in range(1, 11))
+    results = await asyncio.gather(*made, return_exceptions=True)
+    assert {type(result) for result in results} == {postgres.Unavailable}
+    assert calls == [10, 1]
+
+
 async def test_a_database_that_is_away_fails_all_that_wait(settings: Settings) -> None:
     away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
     async with postgres.pool(away.database_url, 2, away) as pool:

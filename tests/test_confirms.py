@@ -45,6 +45,13 @@ async def test_an_empty_body_and_an_empty_batch_are_published(channel: Channel) 
     assert await confirms.publish(channel, [], 10) == []
 
 
+async def test_a_broker_that_limits_no_frame_gets_the_body_in_one(channel: Channel) -> None:
+    # What the client makes of no limit; no broker of the tests has one.
+    channel.max_content_size = -8
+    assert await confirms.publish(channel, [message(channel, "whole", body=b"abc")], 10) == [None]
+    assert (await channel.basic_get(QUEUES[0], no_ack=True)).body == b"abc"
+
+
 async def test_nothing_is_kept_of_a_batch(channel: Channel) -> None:
     await confirms.publish(channel, [message(channel, str(number)) for number in range(50)], 10)
     assert not channel.confirmations

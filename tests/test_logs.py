@@ -2,6 +2,9 @@
 
 import json
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
@@ -9,6 +12,7 @@ import structlog
 from service import logs
 from service.settings import Settings
 from tests.conftest import Client
+from tests.processes import ROOT
 from tests.test_create import EXAMPLE
 
 # What the service adds to every line of a request.
@@ -36,6 +40,25 @@ def test_text_is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     structlog.get_logger("test").info("starting", settings=1)
     assert "starting" in (text := capfd.readouterr().err)
     assert not text.startswith("{")
+
+
+SPEAKER = """
+import structlog
+from service import logs
+from service.settings import Settings
+
+logs.configure(Settings(log_format="json"))
+for _ in range(3):
+    structlog.get_logger("test").error("nobody hears this")
+print("goes on")
+"""
+
+
+def test_a_log_that_takes_no_line_stops_nobody() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", SPEAKER]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.stdout == "goes on\n"
 
 
 @pytest.mark.usefixtures("restored_logging")

@@ -152,11 +152,13 @@ async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(
     real = broker.publisher
     attempts: list[Settings] = []
 
-    def cancelled_at_first(settings: Settings) -> AbstractAsyncContextManager[broker.Publisher]:
+    def cancelled_at_first(
+        settings: Settings, gone: set[str]
+    ) -> AbstractAsyncContextManager[broker.Publisher]:
         attempts.append(settings)
         if len(attempts) == 1:
             raise asyncio.CancelledError  # No broker provokes it at will.
-        return real(settings)
+        return real(settings, gone)
 
     monkeypatch.setattr(broker, "publisher", cancelled_at_first)
     survivor = relay_of(idle_client, settings)

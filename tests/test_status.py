@@ -326,7 +326,9 @@ async def test_a_queue_that_was_gone_is_wrong_as_it_took_events_with_it(
     owner: Settings, publishing: Client
 ) -> None:
     assert publishing.app is not None
-    publishing.app[RELAY]._note_topology(["campaign.start"])
+    relay = publishing.app[RELAY]
+    relay._gone.add("campaign.start")
+    relay._note_topology()
     code, told = await status(owner, address(publishing))
     [problem] = told["problems"]
     assert code == 1

@@ -114,6 +114,20 @@ async def test_a_queue_that_was_deleted_while_the_relay_was_cut_off_is_told(
     await eventually(lambda: relay.status()["queues_made"] == 1, 20, "a queue that is made anew")
 
 
+async def test_a_queue_that_is_gone_is_noted_although_the_rest_cannot_be_made(
+    apart: Settings,
+) -> None:
+    gone: set[str] = set()
+    async with broker.publisher(apart) as publisher, broker.connect(apart) as other:
+        channel = await other.channel()
+        await channel.queue_delete("campaign.start")
+        await channel.exchange_delete(broker.EXCHANGE)
+        await channel.declare_exchange(broker.EXCHANGE, "fanout", durable=True)
+        with pytest.raises(broker.ERRORS):
+            await publisher.ensure_topology(gone)
+    assert gone == {"campaign.start"}
+
+
 async def test_an_event_that_no_queue_takes_stays_and_asks_for_the_topology(
     apart: Settings, idle_client: Client, connection: Connection
 ) -> None:
