@@ -52,14 +52,20 @@ def main() -> int:
         print(f"{number} of {len(chosen)}: without {mutation.line}", flush=True)
         rows.append(_try(mutation))
     print(tabulate(rows, headers="keys", maxcolwidths=[24, 40, 10, 60]))
-    # What a part of them showed is not to replace what all of them showed.
-    if len(chosen) == len(MUTATIONS):
-        _KEPT.write_text(json.dumps(rows, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    _keep(rows)
     return sum(row["verdict"] != "fails" for row in rows)
 
 
+def _keep(rows: Sequence[Row]) -> None:
+    """Write what was shown in place of what the same mutations showed before."""
+    before = kept() if _KEPT.exists() else []
+    by_line = {row["line"]: row for row in (*before, *rows)}
+    found = [by_line[mutation.line] for mutation in MUTATIONS if mutation.line in by_line]
+    _KEPT.write_text(json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
 def kept() -> list[Row]:
-    """The rows of the last complete run."""
+    """What the last run of each mutation showed."""
     rows: list[Row] = json.loads(_KEPT.read_text())
     return rows
 
