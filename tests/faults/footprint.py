@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -61,11 +62,9 @@ async def footprint(
         await asyncio.to_thread(_count, rabbitmq, what, vhost)
         for what in ("list_connections", "list_channels")
     ]
-    databases = {
-        urlsplit(url).port
-        for setting in settings
-        for url in (setting.database_url, setting.relay_database_url)
-    }
+    urls = {url for each in settings for url in (each.database_url, each.relay_database_url)}
+    # A primary and its standbys have one each.
+    databases = {int(port) for url in urls for port in re.findall(r":(\d+)(?=[,/])", url)}
     processes = {service.process_id: service for service in services}
     return Footprint(
         connections=connections,

@@ -80,7 +80,8 @@ async def test_a_standby_that_takes_over_under_load_loses_nothing(
         await load.goes_on()
         await eventually(lambda: _is_left(pair), LATEST, "nobody at the new standby")
     async with postgres.connect(pair.owner) as connection:
-        await scene.ledger.check(connection, 20)
+        scene.connection = connection
+        await scene.check()
     observed(
         13,
         f"standby promoted while the primary {primary.__name__.strip('_').replace('_', ' ')}",
@@ -107,6 +108,8 @@ async def test_a_primary_that_nobody_stopped_promises_nothing_that_only_it_has(
         await load.goes_on(200)
     async with postgres.connect(pair.owner) as connection:
         stored = await read(connection, scene.ledger.organization)
+        scene.connection = connection
+        await scene.is_at_rest()
     # Its relay may have told of what it showed.
     assert not scene.ledger._lost(stored)
     observed(
