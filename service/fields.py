@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from marshmallow import ValidationError, fields
@@ -58,12 +58,6 @@ def _sayable(value: object) -> None:
         storable(value)
 
 
-def _not_too_many(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) > MOST_VALUES:
-        raise ValidationError(f"Must have at most {MOST_VALUES} entries.")
-    return value
-
-
 def trimmed(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
@@ -79,13 +73,7 @@ class Text(fields.Field[str]):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str):
             raise self.make_error("invalid")
-        errors: list[Any] = []
-        for check in self._checks:
-            try:
-                check(value)
-            except ValidationError as error:
-                errors += error.messages
-        if errors:
+        if errors := _refusals(self._checks, value):
             raise ValidationError(errors)
         return value
 
@@ -105,14 +93,41 @@ class Integer(fields.Field[int]):
         return value
 
 
-def values(*, allow_none: bool) -> fields.Dict:
-    """Values of variables, by name; None is one that is missing."""
-    return fields.Dict(
-        keys=Text(_variable),
-        values=fields.Raw(validate=_sayable, allow_none=allow_none, error_messages=MESSAGES),
-        pre_load=_not_too_many,
-        error_messages=MESSAGES | {"invalid": "Must be an object."},
-    )
+class Values(fields.Field[dict[str, Any]]):
+    """Values of variables, by name; null is one that is missing, where there may be any."""
+
+    def __init__(self, *, may_be_null: bool) -> None:
+        super().__init__(error_messages=MESSAGES | {"invalid": "Must be an object."})
+        self._may_be_null = may_be_null
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.make_error("invalid")
+        if len(value) > MOST_VALUES:
+            raise ValidationError(f"Must have at most {MOST_VALUES} entries.")
+        errors = {}
+        for name, said in value.items():
+            wrong = {"key": _refusals([_variable], name), "value": self._refusals(said)}
+            if wrong["key"] or wrong["value"]:
+                errors[name] = wrong
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+    def _refusals(self, value: object) -> list[Any]:
+        if value is None:
+            return [] if self._may_be_null else [MESSAGES["null"]]
+        return _refusals([_sayable], value)
+
+
+def _refusals(checks: Iterable[Callable[[Any], Any]], value: object) -> list[Any]:
+    errors: list[Any] = []
+    for check in checks:
+        try:
+            check(value)
+        except ValidationError as error:
+            errors += error.messages
+    return errors
 
 
 def elsewhere(allowed: object, reason: str) -> fields.Raw:

@@ -87,19 +87,29 @@ def body_errors(
 
     `found` are the messages of marshmallow; those for the entries of an object lie a level deeper.
     """
+    if not found and _is_plain(schema, body):
+        return
     missing = (name for name in schema.fields if name not in body)
     repeated = _repeated(body)
     for name in (*body, *missing):
         field, value, messages = schema.fields.get(name), body.get(name), found.get(name, [])
-        is_plain = not (messages or name in repeated or isinstance(value, RepeatedNames))
-        if is_plain and field and not isinstance(field, fields.Nested):
-            continue  # As nearly all are, so that nothing is spelled out for them.
         place = f"{pointer}/{_escaped(name)}"
         if name in repeated:
             yield _error(place, _TWICE)
         if name not in schema.fields:
             yield _error(place, _unknown(schema, name))
         yield from _field_errors(field, place, value, messages)
+
+
+def _is_plain(schema: Schema, body: dict[str, Any]) -> bool:
+    """Whether marshmallow has seen all of it, as of nearly all bodies: that is known soon."""
+    if isinstance(body, RepeatedNames) or not body.keys() <= schema.fields.keys():
+        return False
+    return not any(
+        isinstance(value, RepeatedNames) or isinstance(schema.fields[name], fields.Nested)
+        for name, value in body.items()
+        if isinstance(value, dict)
+    )
 
 
 def _unknown(schema: Schema, name: str) -> str:

@@ -8,8 +8,8 @@ from marshmallow import (
     EXCLUDE,
     Schema,
     ValidationError,
+    missing,
     post_load,
-    pre_load,
     validate,
     validates_schema,
 )
@@ -24,11 +24,11 @@ from service.fields import (
     MOST_ATTEMPTS,
     Integer,
     Text,
+    Values,
     elsewhere,
     storable,
     template,
     trimmed,
-    values,
     visible,
 )
 from service.invalid import InvalidBody, body_errors, load
@@ -44,16 +44,25 @@ class _BodySchema(Schema):
         # `body_errors` names unknown fields, with what may have been meant.
         unknown = EXCLUDE
 
-    @pre_load
-    def null_is_not_given(self, body: Any, **_: Any) -> Any:
-        """Optional fields may be null, as the published response shows them."""
-        if not isinstance(body, dict):
-            return body
-        return {
-            name: value
-            for name, value in body.items()
-            if value is not None or name not in self.fields or self.fields[name].required
-        }
+    def _deserialize(self, data: Any, *, error_store: Any, partial: Any = None, **_: Any) -> Any:
+        """Go through the fields; the library's own way, which can do more, takes twice as long.
+
+        Optional fields may be null, as the published response shows them.
+        """
+        if not isinstance(data, dict):
+            return error_store.store_error([self.error_messages["type"]])
+        values = {}
+        for name, field in self.load_fields.items():
+            value = data.get(name, missing)
+            if value is None and not field.required:
+                value = missing
+            if value is missing and (partial or not field.required):
+                continue
+            try:
+                values[name] = field.deserialize(value, name, data, partial=partial)
+            except ValidationError as error:
+                error_store.store_error(error.messages, name)
+        return values
 
     @post_load
     def to_shape(self, values: dict[str, Any], **_: Any) -> Any:
@@ -105,7 +114,7 @@ class _CampaignSchema(_BodySchema):
     agenda_template = Text(template)
     end_call_message_template = Text(template)
     sms_message_template = Text(template)
-    fallback_values = values(allow_none=False)
+    fallback_values = Values(may_be_null=False)
     max_attempts = Integer(1, MOST_ATTEMPTS)
     retry_delay_minutes = Integer(0, LONGEST_DELAY)
     settings = Nested(_SettingsSchema)
@@ -158,7 +167,7 @@ class _PatchSchema(_CampaignSchema):
 class _EntriesPatchSchema(_PatchSchema):
     """Of the fallback values, too."""
 
-    fallback_values = values(allow_none=True)
+    fallback_values = Values(may_be_null=True)
 
 
 class _NothingSchema(_BodySchema):
@@ -173,8 +182,8 @@ class _PreviewSchema(_BodySchema):
     shape = previews.Sample
 
     template = Text(template, required=True)
-    variables = values(allow_none=True)
-    fallback_values = values(allow_none=False)
+    variables = Values(may_be_null=True)
+    fallback_values = Values(may_be_null=False)
 
 
 _CAMPAIGN = _CampaignSchema()
