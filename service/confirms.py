@@ -8,14 +8,16 @@ so it is still the client that finds the message of a confirm, a return or a cha
 import asyncio
 from collections.abc import Sequence
 from functools import cache
+from struct import Struct
 from typing import Any, NamedTuple, cast
 
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
-from pamqp import frame
-from pamqp.body import ContentBody
+from pamqp import constants, frame
 from pamqp.commands import Basic
-from pamqp.header import ContentHeader
+
+# AMQP 0-9-1, 4.2.3: type, channel, and size of what follows up to the octet at the end.
+_FRAME = Struct(">BHI")
 
 
 class Message(NamedTuple):
@@ -26,22 +28,24 @@ class Message(NamedTuple):
 
 
 def encode(
-    channel: Channel, exchange: str, routing_key: str, properties: Basic.Properties, body: bytes
+    channel: Channel, exchange: str, routing_key: str, message_id: str, header: bytes, body: bytes
 ) -> Message:
-    """Raises: whatever the client says of properties that AMQP has no way to write."""
-    assert properties.message_id
-    header = ContentHeader(properties=properties, body_size=len(body))
+    """`header` is the payload of the message's header frame, which has that id, too."""
     # Without a limit of the broker's it is less than nothing.
     most = channel.max_content_size if channel.max_content_size > 0 else max(len(body), 1)
     parts = [
         _method(channel.number, exchange, routing_key),
-        frame.marshal(header, channel.number),
+        _frame(constants.FRAME_HEADER, channel.number, header),
         *(
-            frame.marshal(ContentBody(body[start : start + most]), channel.number)
+            _frame(constants.FRAME_BODY, channel.number, body[start : start + most])
             for start in range(0, len(body), most)
         ),
     ]
-    return Message(properties.message_id, b"".join(parts))
+    return Message(message_id, b"".join(parts))
+
+
+def _frame(kind: int, channel_number: int, payload: bytes) -> bytes:
+    return _FRAME.pack(kind, channel_number, len(payload)) + payload + constants.FRAME_END_CHAR
 
 
 @cache

@@ -57,7 +57,7 @@ class Settings:
     assistants_cache_seconds: float = 60.0
     assistants_unreachable: str = "refuse"
     outbox_events: int = 1_000_000
-    relay_batch_size: int = 100
+    relay_batch_size: int = 200
     relay_poll_seconds: float = 0.2
     shutdown_seconds: float = 5.0
     log_level: str = "info"

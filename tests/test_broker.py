@@ -3,13 +3,18 @@
 import asyncio
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp.commands import Basic
 from pamqp.common import FieldTable
+from pamqp.header import ContentHeader
 
-from service import broker, queries
+from service import broker, events, queries
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import Client, insert_event
@@ -34,6 +39,35 @@ async def test_the_topology_is_the_promised_one(settings: Settings) -> None:
         await channel.declare_queue("campaign.dead", durable=True, arguments=quorum)
         for name in QUEUES:
             await channel.declare_queue(name, durable=True, arguments=consumed)
+
+
+values = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(
+    event=st.builds(
+        events.Event,
+        organization_id=st.just(1),
+        campaign_id=st.just(1),
+        sequence=st.just(1),
+        id=st.uuids(),
+        type=st.sampled_from(broker.EVENT_TYPES),
+        body=st.binary(max_size=300),
+        headers=st.dictionaries(st.sampled_from(["request-id", "traceparent", "x"]), values),
+        time=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    )
+)
+def test_the_header_of_an_event_is_what_the_client_would_write(event: events.Event) -> None:
+    properties = Basic.Properties(
+        content_type="application/cloudevents+json",
+        headers=cast("FieldTable", event.headers),
+        delivery_mode=2,
+        message_id=str(event.id),
+        timestamp=event.time,
+        message_type=event.type,
+    )
+    theirs = ContentHeader(body_size=len(event.body), properties=properties).marshal()
+    assert broker._header(event) == theirs
 
 
 async def test_an_event_that_no_attempt_can_handle_ends_among_the_dead_letters(
