@@ -2,12 +2,13 @@
 
 import re
 import time
-import uuid
 from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+
+from service import ids
 
 logger = structlog.get_logger(__name__)
 
@@ -65,6 +66,6 @@ def trace(request: web.BaseRequest) -> Trace:
     request_id = request.headers.get("X-Request-ID", "")
     traceparent = request.headers.get("traceparent", "")
     return Trace(
-        request_id if _REQUEST_ID.fullmatch(request_id) else str(uuid.uuid4()),
+        request_id if _REQUEST_ID.fullmatch(request_id) else str(ids.new()),
         traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )

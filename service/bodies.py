@@ -86,8 +86,13 @@ async def _receive(request: web.Request) -> bytes:
     try:
         if request.content.is_eof():
             # All of it is here already, as nearly always.
-            return await request.read()
-        with request.app[SLOTS].lent():
+            body = request.content.read_nowait()
+            if len(body) > LARGEST:
+                raise _too_large()
+            return body
+        # The caller may be slow on purpose, so others work meanwhile. It keeps its place in the
+        # share of its organization, or the bytes that have arrived would fill the memory.
+        with request.app[SLOTS].all.lent():
             async with asyncio.timeout(timeout_seconds):
                 await _ask_for_body(request)
                 return await request.read()

@@ -56,7 +56,11 @@ class Callers:
             postgres.Unavailable, turns.Overloaded: nobody can tell.
         """
         hashed = keys.sha256(key)
-        answer = self._answers.get(hashed) or await self._flights.join(hashed)
+        answer = self._answers.get(hashed)
+        if answer is None:
+            if not keys.is_key(key):
+                raise keys.MalformedKey
+            answer = await self._flights.join(hashed)
         caller, now = answer.caller, datetime.now(UTC)
         if caller is None or (caller.expires_at is not None and caller.expires_at <= now):
             return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
 
+from service import ids
+
 if TYPE_CHECKING:
+    import uuid
     from datetime import datetime
 
     from service.access import Trace
@@ -60,7 +62,7 @@ def deleted(campaign: Campaign, trace: Trace) -> Event:
 
 
 def _event(event_type: str, campaign: Campaign, data: dict[str, object], trace: Trace) -> Event:
-    event_id = uuid.uuid4()
+    event_id = ids.new()
     headers = trace.as_headers()
     body = {
         "specversion": "1.0",

@@ -80,14 +80,9 @@ def generate() -> str:
 
 
 def sha256(key: str) -> bytes:
-    """What is stored of a key, and what it is looked up by, so that no comparison leaks its time.
-
-    Raises:
-        MalformedKey: it cannot be one.
-    """
-    if not is_key(key):
-        raise MalformedKey
-    return hashlib.sha256(key.encode()).digest()
+    """What is stored of a key, and looked up instead of it, so that no comparison leaks its time."""
+    # As bytes that are no UTF-8 come out of a header.
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
 def is_key(text: str) -> bool:
@@ -103,6 +98,8 @@ async def add(connection: Connection, grant: Grant, key: str) -> Caller:
         MalformedKey: it was not made by `generate`.
         KeyTaken: it is there already, and for something else.
     """
+    if not is_key(key):
+        raise MalformedKey
     hashed = sha256(key)
     await queries.add_key(connection, grant, key[:_SHOWN], hashed)
     caller = await queries.find_key(connection, hashed)

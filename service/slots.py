@@ -27,28 +27,30 @@ class Share:
         self._refusal = refusal
         self._reason = reason
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Work in a place."""
+        self._check(self._free - 1)
         self._free -= 1
-        try:
-            self._check()
-            yield
-        finally:
-            self._free += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._free += 1
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Give a place to others for a while; after it there may be none."""
+        """Give a place to others for a while; after it there may be none.
+
+        Raises:
+            the refusal.
+        """
         self._free += 1
         try:
             yield
         finally:
             self._free -= 1
-        self._check()
+        self._check(self._free)
 
-    def _check(self) -> None:
-        if self._free < 0:
+    def _check(self, free: int) -> None:
+        if free < 0:
             raise self._refusal(self._reason)
 
 
@@ -57,40 +59,18 @@ class Slots:
 
     def __init__(self, settings: Settings) -> None:
         number = settings.http_concurrent_requests
-        self._all = Share(number, Overloaded, f"The service works on {number} requests already.")
-        self._share = settings.organization_concurrent_requests
+        self.all = Share(number, Overloaded, f"The service works on {number} requests already.")
+        self._places = settings.organization_concurrent_requests
         # A share is forgotten with the last request that has a place in it.
         self._shares: WeakValueDictionary[int, Share] = WeakValueDictionary()
 
-    @contextmanager
-    def taken(self, organization_id: int) -> Iterator[None]:
-        """Work in a slot.
-
-        Raises:
-            turns.Overloaded, ShareTaken: there is none.
-        """
-        with self._share_of(organization_id).taken(), self._all.taken():
-            yield
-
-    def _share_of(self, organization_id: int) -> Share:
+    def share_of(self, organization_id: int) -> Share:
+        """The share of an organization."""
         share = self._shares.get(organization_id)
         if share is None:
-            reason = f"Your organization has {self._share} requests under way already."
-            share = self._shares[organization_id] = Share(self._share, ShareTaken, reason)
+            reason = f"Your organization has {self._places} requests under way already."
+            share = self._shares[organization_id] = Share(self._places, ShareTaken, reason)
         return share
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Let others work while a request waits for its caller, who may be slow on purpose.
-
-        It keeps its place in the share of its organization, or the bytes that have arrived would
-        fill the memory.
-
-        Raises:
-            turns.Overloaded: there is none when it has got what it waited for.
-        """
-        with self._all.lent():
-            yield
 
 
 SLOTS: web.AppKey[Slots] = web.AppKey("SLOTS")
@@ -107,5 +87,6 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     """Let no more requests in than there are slots; health is told in any case."""
     if CALLER not in request:
         return await handler(request)
-    with request.app[SLOTS].taken(request[CALLER].organization_id):
+    slots = request.app[SLOTS]
+    with slots.share_of(request[CALLER].organization_id), slots.all:
         return await handler(request)
