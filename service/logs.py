@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import Any, TextIO, cast
+from typing import Any
 
 import orjson
 import structlog
@@ -16,24 +16,18 @@ from service.settings import Settings
 _LIBRARIES = {"aio_pika": logging.ERROR, "aiormq": logging.ERROR, "asyncio": logging.WARNING}
 
 
-class _StandardError:
-    """Where nobody hears of a line that cannot be written, there is nobody to tell of it."""
-
-    def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
-
-
-class _Lines(structlog.WriteLogger):
+class _Lines:
     """Our own lines, straight to their place: `logging` would take twice as long for each."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(cast("TextIO", _StandardError()))
         self.name = name
+
+    def write(self, line: str) -> None:
+        # Where nobody hears of a line that cannot be written, there is nobody to tell of it.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+
+    debug = info = warning = error = critical = write
 
 
 def configure(settings: Settings) -> None:
