@@ -217,26 +217,31 @@ async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
 
 
 async def _ensure_topology(connection: AbstractConnection, gone: set[str]) -> None:
-    """Make all consumers' queues and bindings: a queue made later would miss the first events."""
-    for name in (DEAD_LETTERS, *QUEUES):
-        if not await _has_queue(connection, name):
-            gone.add(name)
-    channel = await connection.channel()
+    """Make all consumers' queues and bindings: a queue made later would miss the first events.
+
+    Events wait for it, so it takes a round trip for each queue, and none for a binding.
+    """
+    channel = await _note_gone(connection, gone)
     await declare_exchange(channel)
     await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
+    underlay = await channel.get_underlay_channel()
     for name in QUEUES:
-        queue = await channel.declare_queue(name, durable=True, arguments=_CONSUMED)
+        await channel.declare_queue(name, durable=True, arguments=_CONSUMED)
         for routing_key in BINDINGS:
-            await queue.bind(EXCHANGE, routing_key=routing_key)
+            await underlay.queue_bind(name, EXCHANGE, routing_key, nowait=True)
+    # One that was refused has ended the channel, which is told to whoever asks for the next thing.
+    await channel.declare_queue(DEAD_LETTERS, passive=True)
     await channel.close()
 
 
-async def _has_queue(connection: AbstractConnection, name: str) -> bool:
-    # On a channel of its own, as the broker closes it when there is no such queue.
+async def _note_gone(connection: AbstractConnection, gone: set[str]) -> AbstractChannel:
+    """Note which queues are not there; the channel is open yet."""
     channel = await connection.channel()
-    try:
-        await channel.declare_queue(name, passive=True)
-    except ChannelNotFoundEntity:
-        return False
-    await channel.close()
-    return True
+    for name in (DEAD_LETTERS, *QUEUES):
+        try:
+            await channel.declare_queue(name, passive=True)
+        except ChannelNotFoundEntity:
+            gone.add(name)
+            # The broker has closed it over that.
+            channel = await connection.channel()
+    return channel
