@@ -80,7 +80,7 @@ def generate() -> str:
 
 
 def sha256(key: str) -> bytes:
-    """What is stored of a key, and looked up instead of it, so that no comparison leaks its time."""
+    """What is stored of a key and looked up instead of it, so that no comparison leaks its time."""
     # As bytes that are no UTF-8 come out of a header.
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
