@@ -34,10 +34,13 @@ DEAD_LETTERS = "campaign.dead"
 EVENT_TYPES = (events.CREATED, events.UPDATED, events.DELETED)
 QUEUES = ("campaign.import", "campaign.schedule", "campaign.start")
 
-# Of each queue, two for each type: AMQP does not tell whether a binding is there, so one that
-# somebody removes must not matter until it is made anew.
-_SAME_BY_PATTERN = tuple(f"*.{name.partition('.')[2]}" for name in EVENT_TYPES)
-BINDINGS = EVENT_TYPES + _SAME_BY_PATTERN
+# What all queues are bound to, and what gets the events of `EXCHANGE` by one binding for each type:
+# when an exchange is made anew while others publish, an event reaches all queues or none.
+FAN_OUT = "campaign.consumers"
+
+# Two bindings of each queue: AMQP does not tell whether one is there, so one that somebody removes
+# must not matter until it is made anew.
+WAYS = ("first", "second")
 
 # A queue that exists refuses other arguments, so limits that operators tune are policies of theirs.
 _QUORUM: FieldTable = {"x-queue-type": "quorum"}
@@ -223,12 +226,18 @@ async def _ensure_topology(connection: AbstractConnection, gone: set[str]) -> No
     """
     channel = await _note_gone(connection, gone)
     await declare_exchange(channel)
+    await channel.declare_exchange(
+        FAN_OUT, aio_pika.ExchangeType.FANOUT, durable=True, internal=True
+    )
     await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
     underlay = await channel.get_underlay_channel()
     for name in QUEUES:
         await channel.declare_queue(name, durable=True, arguments=_CONSUMED)
-        for routing_key in BINDINGS:
-            await underlay.queue_bind(name, EXCHANGE, routing_key, nowait=True)
+        for way in WAYS:
+            await underlay.queue_bind(name, FAN_OUT, way, nowait=True)
+    # Only now, as from now on events go there.
+    for event_type in EVENT_TYPES:
+        await underlay.exchange_bind(FAN_OUT, EXCHANGE, routing_key=event_type, nowait=True)
     # One that was refused has ended the channel, which is told to whoever asks for the next thing.
     await channel.declare_queue(DEAD_LETTERS, passive=True)
     await channel.close()

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from aio_pika.abc import AbstractChannel
+from aio_pika import Message
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import AMQPError
 
-from service import broker, events, queries
+from service import broker, events, ids, queries
 from service.app import create_app
 from service.postgres import Connection
 from service.relay import RELAY
@@ -20,24 +23,29 @@ from tests.virtual_hosts import VirtualHost
 
 
 def bindings(host: VirtualHost) -> set[tuple[str, str]]:
-    """Queue and key of each that leads from our exchange."""
+    """Queue or exchange, and key, of each that leads from one of ours."""
     lines = host.control("list_bindings", "source_name", "destination_name", "routing_key")
     rows = [line.split("\t") for line in lines.splitlines()]
-    return {(row[1], row[2]) for row in rows if row[0] == broker.EXCHANGE}
+    return {(row[1], row[2]) for row in rows if row[0] in {broker.EXCHANGE, broker.FAN_OUT}}
 
 
 async def unbind(settings: Settings, pairs: set[tuple[str, str]]) -> None:
     async with broker.connect(settings) as connection:
         channel = await connection.channel()
         for name, routing_key in pairs:
-            queue = await channel.get_queue(name, ensure=False)
-            await queue.unbind(broker.EXCHANGE, routing_key=routing_key)
+            if name == broker.FAN_OUT:
+                exchange = await channel.get_exchange(name, ensure=False)
+                await exchange.unbind(broker.EXCHANGE, routing_key)
+            else:
+                queue = await channel.get_queue(name, ensure=False)
+                await queue.unbind(broker.FAN_OUT, routing_key=routing_key)
 
 
-ALL = {(queue, key) for queue in QUEUES for key in broker.BINDINGS}
+BETWEEN = {(broker.FAN_OUT, event_type) for event_type in broker.EVENT_TYPES}
+ALL = BETWEEN | {(queue, way) for queue in QUEUES for way in broker.WAYS}
 
 
-@pytest.mark.parametrize("lost", [events.CREATED, "*.created"])
+@pytest.mark.parametrize("lost", broker.WAYS)
 @pytest.mark.parametrize("queue", QUEUES)
 async def test_an_event_reaches_a_queue_that_has_lost_one_of_its_bindings(
     settings: Settings,
@@ -51,6 +59,35 @@ async def test_an_event_reaches_a_queue_that_has_lost_one_of_its_bindings(
     await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
     await relay_of(idle_client, settings).step(publisher)
     await consumer.events(1)
+
+
+@pytest.mark.parametrize("exchange", [broker.EXCHANGE, broker.FAN_OUT])
+async def test_an_exchange_that_is_made_anew_leads_to_all_queues_or_to_none(
+    apart: Settings, exchange: str
+) -> None:
+    confirmed = []
+    async with broker.publisher(apart) as maker, broker.connect(apart) as other:
+        for _ in range(10):
+            await (await other.channel()).exchange_delete(exchange)
+            publishing = asyncio.create_task(first_that_is_confirmed(other))
+            await maker.ensure_topology(set())
+            confirmed.append(await asyncio.wait_for(publishing, 10))
+        channel = await other.channel()
+        for name in QUEUES:
+            queue = await channel.get_queue(name)
+            messages = [await queue.get(no_ack=True, fail=False) for _ in confirmed]
+            assert [message and message.message_id for message in messages] == confirmed, name
+
+
+async def first_that_is_confirmed(connection: AbstractConnection) -> str:
+    """Publish one after the other, until the broker says that it has stored one."""
+    while True:
+        channel = await connection.channel(on_return_raises=True)
+        exchange = await channel.get_exchange(broker.EXCHANGE, ensure=False)
+        message = Message(b"", message_id=str(ids.new()))
+        with suppress(AMQPError):
+            await exchange.publish(message, events.CREATED)
+            return str(message.message_id)
 
 
 async def test_bindings_that_were_removed_are_back_within_the_check_interval(

@@ -3,6 +3,9 @@
 import asyncio
 from urllib.parse import urlsplit
 
+import pytest
+from aio_pika.abc import AbstractChannel
+
 from dev.rabbitmq import RabbitMQ
 from service import broker
 from service.settings import Settings
@@ -29,17 +32,21 @@ CLOSE_CHANNELS = """
 """
 
 
+@pytest.mark.parametrize("exchange", [broker.EXCHANGE, broker.FAN_OUT])
 async def test_an_exchange_that_is_deleted_under_load_loses_nothing(
-    scene: Scene, start_proxy: Start, observed: Observe
+    scene: Scene, start_proxy: Start, observed: Observe, exchange: str
 ) -> None:
+    async def remove(channel: AbstractChannel) -> None:
+        await channel.exchange_delete(exchange)
+
     proxies = await watched_replicas(scene, start_proxy)
     async with scene.load() as load:
         for _ in range(5):
             await load.goes_on()
-            await _change(scene.settings, remove_exchange)
+            await _change(scene.settings, remove)
         await load.goes_on()
         await emptied(scene.connection, LATEST)
-    await hold(scene, proxies, observed, "the exchange is deleted, five times")
+    await hold(scene, proxies, observed, f"the exchange `{exchange}` is deleted, five times")
 
 
 async def test_an_exchange_that_has_another_type_is_not_asked_for_all_the_time(
