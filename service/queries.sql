@@ -773,6 +773,8 @@ WHERE
             earlier.organization_id = o.organization_id
             AND earlier.campaign_id = o.campaign_id
             AND earlier.sequence < o.sequence
+        -- Or it would be a join, which a plan from when the outbox was empty reads all of for each row.
+        OFFSET 0
     )
 ORDER BY o.next_attempt_at
 LIMIT $1
@@ -780,12 +782,19 @@ FOR UPDATE OF o SKIP LOCKED;
 
 -- name: delete_events
 -- Forgets events that the broker confirmed.
-DELETE FROM outbox o
-USING unnest($1::bigint[], $2::bigint[], $3::integer[]) AS confirmed (organization_id, campaign_id, sequence)
-WHERE
-    o.organization_id = confirmed.organization_id
-    AND o.campaign_id = confirmed.campaign_id
-    AND o.sequence = confirmed.sequence;
+DELETE FROM outbox
+-- Each is looked up by itself: a join that was planned when the outbox was empty would read all of it.
+WHERE ctid = ANY (ARRAY(
+    SELECT (
+        SELECT o.ctid
+        FROM outbox o
+        WHERE
+            o.organization_id = confirmed.organization_id
+            AND o.campaign_id = confirmed.campaign_id
+            AND o.sequence = confirmed.sequence
+    )
+    FROM unnest($1::bigint[], $2::bigint[], $3::integer[]) AS confirmed (organization_id, campaign_id, sequence)
+));
 
 -- name: postpone_event
 -- Notes why an attempt failed, and tries again in 1, 2, 4 ... 60 seconds.

@@ -1,5 +1,10 @@
 """The statements of the outbox: which event goes next, and what becomes of it."""
 
+import json
+from typing import Any
+
+import pytest
+
 from service import postgres, queries
 from service.postgres import Connection
 from service.settings import Settings
@@ -75,3 +80,47 @@ async def test_an_event_waits_longer_after_each_refusal(connection: Connection) 
                 )
             )
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+FEW = 5
+MANY = 3_000
+
+
+def rows(plan: dict[str, Any]) -> float:
+    """What all nodes of an executed plan have looked at."""
+    removed = sum(count for name, count in plan.items() if name.startswith("Rows Removed"))
+    looked = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
+    return float(looked) + sum(rows(inner) for inner in plan.get("Plans", ()))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "arguments"),
+    [
+        ("claim_events", "integer", str(FEW)),
+        (
+            "delete_events",
+            "bigint[], bigint[], integer[]",
+            f"array_fill(1, ARRAY[{FEW}]), ARRAY[1, 2, 3, 4, {MANY}], array_fill(1, ARRAY[{FEW}])",
+        ),
+    ],
+)
+async def test_a_plan_from_when_the_outbox_was_empty_reads_no_more_than_a_batch(
+    connection: Connection, name: str, parameters: str, arguments: str
+) -> None:
+    """A broker comes back after an hour: what the relay has planned before it is still used."""
+    await connection.execute("VACUUM (ANALYZE) outbox")
+    await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+    await connection.execute(f"PREPARE planned ({parameters}) AS {queries.STATEMENTS[name]}")
+    await connection.execute(f"EXECUTE planned ({arguments})")
+    await connection.execute(
+        """
+        INSERT INTO outbox (organization_id, campaign_id, sequence, event_id, event_type,
+                            body, headers, created_at)
+        SELECT 1, n, 1, gen_random_uuid(), 'campaign.created', '{}', '{}', now()
+        FROM generate_series(1, $1) AS n
+        """,
+        MANY,
+    )
+    explained = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE planned ({arguments})"
+    [found] = json.loads(await connection.fetchval(explained))
+    assert rows(found["Plan"]) < 20 * FEW
