@@ -34,13 +34,14 @@ DEAD_LETTERS = "campaign.dead"
 EVENT_TYPES = (events.CREATED, events.UPDATED, events.DELETED)
 QUEUES = ("campaign.import", "campaign.schedule", "campaign.start")
 
-# What all queues are bound to, and what gets the events of `EXCHANGE` by one binding for each type:
-# when an exchange is made anew while others publish, an event reaches all queues or none.
+# What all queues are bound to, and what gets the events of `EXCHANGE`: when an exchange is made
+# anew while others publish, an event reaches all queues or none.
 FAN_OUT = "campaign.consumers"
 
-# Two bindings of each queue: AMQP does not tell whether one is there, so one that somebody removes
-# must not matter until it is made anew.
+# Two bindings for each queue, and for each type: AMQP does not tell whether one is there, so one
+# that somebody removes must not matter until it is made anew.
 WAYS = ("first", "second")
+KEYS = (*EVENT_TYPES, *(f"*.{name.partition('.')[2]}" for name in EVENT_TYPES))
 
 # A queue that exists refuses other arguments, so limits that operators tune are policies of theirs.
 _QUORUM: FieldTable = {"x-queue-type": "quorum"}
@@ -219,16 +220,21 @@ async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
     return await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
 
 
+async def declare_fan_out(channel: AbstractChannel) -> AbstractExchange:
+    """Make the exchange that queues are bound to, unless it is there."""
+    return await channel.declare_exchange(
+        FAN_OUT, aio_pika.ExchangeType.FANOUT, durable=True, internal=True
+    )
+
+
 async def _ensure_topology(connection: AbstractConnection, gone: set[str]) -> None:
     """Make all consumers' queues and bindings: a queue made later would miss the first events.
 
-    Events wait for it, so it takes a round trip for each queue, and none for a binding.
+    Events wait for it, so it takes two round trips for a queue, and none for a binding.
     """
     channel = await _note_gone(connection, gone)
     await declare_exchange(channel)
-    await channel.declare_exchange(
-        FAN_OUT, aio_pika.ExchangeType.FANOUT, durable=True, internal=True
-    )
+    await declare_fan_out(channel)
     await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
     underlay = await channel.get_underlay_channel()
     for name in QUEUES:
@@ -236,15 +242,15 @@ async def _ensure_topology(connection: AbstractConnection, gone: set[str]) -> No
         for way in WAYS:
             await underlay.queue_bind(name, FAN_OUT, way, nowait=True)
     # Only now, as from now on events go there.
-    for event_type in EVENT_TYPES:
-        await underlay.exchange_bind(FAN_OUT, EXCHANGE, routing_key=event_type, nowait=True)
+    for routing_key in KEYS:
+        await underlay.exchange_bind(FAN_OUT, EXCHANGE, routing_key=routing_key, nowait=True)
     # One that was refused has ended the channel, which is told to whoever asks for the next thing.
     await channel.declare_queue(DEAD_LETTERS, passive=True)
     await channel.close()
 
 
 async def _note_gone(connection: AbstractConnection, gone: set[str]) -> AbstractChannel:
-    """Note which queues are not there; the channel is open yet."""
+    """Note which queues are not there; the channel is still open."""
     channel = await connection.channel()
     for name in (DEAD_LETTERS, *QUEUES):
         try:

@@ -102,14 +102,18 @@ def body_errors(
 
 
 def _is_plain(schema: Schema, body: dict[str, Any]) -> bool:
-    """Whether marshmallow has seen all of it, as of nearly all bodies: that is known soon."""
+    """Whether marshmallow has seen all of it: no name is unknown, or given twice."""
     if isinstance(body, RepeatedNames) or not body.keys() <= schema.fields.keys():
         return False
-    return not any(
-        isinstance(value, RepeatedNames) or isinstance(schema.fields[name], fields.Nested)
-        for name, value in body.items()
-        if isinstance(value, dict)
-    )
+    for name, value in body.items():
+        field = schema.fields[name]
+        if isinstance(value, RepeatedNames) or (
+            isinstance(field, fields.Nested)
+            and isinstance(value, dict)
+            and not _is_plain(field.schema, value)
+        ):
+            return False
+    return True
 
 
 def _unknown(schema: Schema, name: str) -> str:

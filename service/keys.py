@@ -81,7 +81,7 @@ def generate() -> str:
 
 def sha256(key: str) -> bytes:
     """What is stored of a key and looked up instead of it, so that no comparison leaks its time."""
-    # As bytes that are no UTF-8 come out of a header.
+    # Of a header, bytes that are no UTF-8 come as surrogates.
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 

@@ -47,10 +47,12 @@ class _BodySchema(Schema):
     def _deserialize(self, data: Any, *, error_store: Any, partial: Any = None, **_: Any) -> Any:
         """Go through the fields; the library's own way, which can do more, takes twice as long.
 
-        Optional fields may be null, as the published response shows them.
+        No field here has a default of its own, or another name or attribute. Optional fields may be
+        null, as the published response shows them.
         """
         if not isinstance(data, dict):
-            return error_store.store_error([self.error_messages["type"]])
+            error_store.store_error([self.error_messages["type"]])
+            return None
         values = {}
         for name, field in self.load_fields.items():
             value = data.get(name, missing)

@@ -28,7 +28,7 @@ class Share:
         self._reason = reason
 
     def __enter__(self) -> None:
-        """Work in a place."""
+        """Work in a place; raises: the refusal."""
         self._check(self._free - 1)
         self._free -= 1
 

@@ -22,9 +22,11 @@ async def events(settings: Settings) -> AsyncIterator[AsyncIterator[bytes]]:
         connection.close_callbacks.add(lambda *_: arrived.put_nowait(None))
         async with asyncio.timeout(settings.amqp_timeout_seconds):
             channel = await connection.channel()
-            exchange = await broker.declare_exchange(channel)
+            # Not the exchange that is published to: an event that nobody but this queue gets would
+            # count as delivered.
+            exchange = await broker.declare_fan_out(channel)
             queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-            await queue.bind(exchange, routing_key="#")
+            await queue.bind(exchange)
             await queue.consume(take, no_ack=True)
         yield _until_none(arrived)
 

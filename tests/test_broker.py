@@ -36,6 +36,7 @@ async def test_the_topology_is_the_promised_one(settings: Settings) -> None:
         channel = await connection.channel()
         # The broker refuses to declare what exists with other arguments.
         await channel.declare_exchange("campaign.events", "topic", durable=True)
+        await channel.declare_exchange("campaign.consumers", "fanout", durable=True, internal=True)
         await channel.declare_queue("campaign.dead", durable=True, arguments=quorum)
         for name in QUEUES:
             await channel.declare_queue(name, durable=True, arguments=consumed)

@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 
 import pytest
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import AMQPError
 
-from service import broker, events, ids, queries
+from service import broker, events, ids, queries, tail
 from service.app import create_app
 from service.postgres import Connection
 from service.relay import RELAY
@@ -41,24 +42,37 @@ async def unbind(settings: Settings, pairs: set[tuple[str, str]]) -> None:
                 await queue.unbind(broker.FAN_OUT, routing_key=routing_key)
 
 
-BETWEEN = {(broker.FAN_OUT, event_type) for event_type in broker.EVENT_TYPES}
+BETWEEN = {(broker.FAN_OUT, key) for key in broker.KEYS}
 ALL = BETWEEN | {(queue, way) for queue in QUEUES for way in broker.WAYS}
 
 
-@pytest.mark.parametrize("lost", broker.WAYS)
-@pytest.mark.parametrize("queue", QUEUES)
-async def test_an_event_reaches_a_queue_that_has_lost_one_of_its_bindings(
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [*product(QUEUES, broker.WAYS), *product([broker.FAN_OUT], [events.CREATED, "*.created"])],
+)
+async def test_an_event_reaches_all_queues_when_one_binding_is_lost_whoever_else_listens(
     settings: Settings,
     publisher: broker.Publisher,
     idle_client: Client,
     consumer: Consumer,
-    queue: str,
+    name: str,
     lost: str,
 ) -> None:
-    await unbind(settings, {(queue, lost)})
-    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
-    await relay_of(idle_client, settings).step(publisher)
-    await consumer.events(1)
+    await unbind(settings, {(name, lost)})
+    async with tail.events(settings):
+        await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+        await relay_of(idle_client, settings).step(publisher)
+        await consumer.events(1)
+
+
+async def test_an_event_that_only_somebody_who_watches_would_get_is_returned(
+    apart: Settings, idle_client: Client
+) -> None:
+    async with broker.publisher(apart) as publisher, tail.events(apart):
+        await unbind(apart, BETWEEN)
+        await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+        outcomes = await relay_of(idle_client, apart).step(publisher)
+    assert outcomes["refused"] == 1
 
 
 @pytest.mark.parametrize("exchange", [broker.EXCHANGE, broker.FAN_OUT])
