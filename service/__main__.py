@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(sentence: str) -> int:
-    print(f"campaigns: {sentence}", file=sys.stderr)
+    # In one piece even where output is not buffered, as several processes write to one log.
+    sys.stderr.write(f"campaigns: {sentence}\n")
     return 2
 
 

@@ -79,6 +79,8 @@ class Supervisor:
             for life in self._due():
                 if self._fork(life):
                     self._die_with_parent()
+                    # Told by the process itself, as its parent might come in between its words.
+                    logger.info("process started", parent=self._process_id)
                     signal.pthread_sigmask(signal.SIG_SETMASK, own_mask)
                     return self._tell
             number = self._next_signal()
@@ -112,7 +114,6 @@ class Supervisor:
             return False
         if process_id:
             life.process_id = process_id
-            logger.info("process started", child=process_id)
         return not process_id
 
     def _die_with_parent(self) -> None:

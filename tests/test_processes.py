@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -308,6 +309,29 @@ def run_limited(environment: dict[str, str]) -> subprocess.CompletedProcess[str]
         text=True,
         timeout=60,
     )
+
+
+def test_what_stops_a_process_is_written_at_once_lest_lines_of_others_come_in_between() -> None:
+    # Such a pipe keeps what is written apart: pipe(2).
+    reading, writing = os.pipe2(os.O_DIRECT)
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        subprocess.run(
+            [sys.executable, "-u", "-m", "service", "serve"],
+            cwd=ROOT,
+            env=os.environ | {"HTTP_PORT": "many"},
+            stderr=writing,
+            timeout=60,
+        )
+        os.close(writing)
+        assert re.fullmatch(rb"campaigns: .+\n", pipe.read(4096))
+        assert not pipe.read(4096)
+
+
+def test_a_process_tells_of_its_start_itself_and_first(start_several: StartSeveral) -> None:
+    several = start_several("serve --no-relay", amqp_url=NOWHERE)
+    for child in several.children():
+        first = next(entry for entry in several.logged() if entry["process_id"] == child.pid)
+        assert first["event"] == "process started"
 
 
 # Somebody else has begun to listen since the address was taken.
