@@ -2,6 +2,7 @@
 
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 import orjson
@@ -20,6 +21,7 @@ SDK_SETTINGS = {
     "welcome_template": "welcome_message_template",
     "agenda_template": "agenda_template",
 }
+_SETTINGS = attrgetter(*SDK_SETTINGS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class Campaign:
     settings: dict[str, object] = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = {theirs: getattr(self, ours) for theirs, ours in SDK_SETTINGS.items()}
+        settings = dict(zip(SDK_SETTINGS, _SETTINGS(self), strict=True))
         object.__setattr__(self, "settings", settings)
 
     @property
@@ -177,5 +179,8 @@ def new(campaign_id: int, organization_id: int, draft: Draft) -> Campaign:
     )
 
 
+_VALUES = attrgetter(*FIELDS)
+
+
 def _said(by: Draft | Campaign) -> dict[str, Any]:
-    return {name: getattr(by, name) for name in FIELDS}
+    return dict(zip(FIELDS, _VALUES(by), strict=True))

@@ -106,13 +106,12 @@ def _is_plain(schema: Schema, body: dict[str, Any]) -> bool:
     if isinstance(body, RepeatedNames) or not body.keys() <= schema.fields.keys():
         return False
     for name, value in body.items():
-        field = schema.fields[name]
-        if isinstance(value, RepeatedNames) or (
-            isinstance(field, fields.Nested)
-            and isinstance(value, dict)
-            and not _is_plain(field.schema, value)
-        ):
-            return False
+        if isinstance(value, dict):
+            field = schema.fields[name]
+            if isinstance(value, RepeatedNames) or (
+                isinstance(field, fields.Nested) and not _is_plain(field.schema, value)
+            ):
+                return False
     return True
 
 

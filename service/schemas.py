@@ -8,7 +8,6 @@ from marshmallow import (
     EXCLUDE,
     Schema,
     ValidationError,
-    missing,
     post_load,
     validate,
     validates_schema,
@@ -22,13 +21,12 @@ from service.fields import (
     LONGEST_DESCRIPTION,
     MESSAGES,
     MOST_ATTEMPTS,
+    Elsewhere,
     Integer,
     Text,
     Values,
-    elsewhere,
     storable,
     template,
-    trimmed,
     visible,
 )
 from service.invalid import InvalidBody, body_errors, load
@@ -55,10 +53,12 @@ class _BodySchema(Schema):
             return None
         values = {}
         for name, field in self.load_fields.items():
-            value = data.get(name, missing)
-            if value is None and not field.required:
-                value = missing
-            if value is missing and (partial or not field.required):
+            value = data.get(name)
+            if value is None:
+                is_null = name in data
+                if field.required and (is_null or not partial):
+                    error = field.make_error("null" if is_null else "required")
+                    error_store.store_error(error.messages, name)
                 continue
             try:
                 values[name] = field.deserialize(value, name, data, partial=partial)
@@ -86,12 +86,12 @@ class _SettingsSchema(_BodySchema):
 
     shape = dict
 
-    max_concurrent_calls = elsewhere(5, _PACE.format(5))
-    calls_per_minute = elsewhere(10, _PACE.format(10))
+    max_concurrent_calls = Elsewhere(5, _PACE.format(5))
+    calls_per_minute = Elsewhere(10, _PACE.format(10))
     max_attempts = Integer(1, MOST_ATTEMPTS)
     retry_delay_minutes = Integer(0, LONGEST_DELAY)
-    leave_voicemail = elsewhere(False, _VOICEMAIL.format("false"))
-    voicemail_message = elsewhere(None, _VOICEMAIL.format("null"))
+    leave_voicemail = Elsewhere(False, _VOICEMAIL.format("false"))
+    voicemail_message = Elsewhere(None, _VOICEMAIL.format("null"))
     welcome_template = Text(template)
     agenda_template = Text(template)
 
@@ -102,7 +102,7 @@ class _CampaignSchema(_BodySchema):
     shape: Callable[..., Any] = drafts.Draft
     read_only = drafts.READ_ONLY
 
-    name = Text(visible, storable, pre_load=trimmed, required=True)
+    name = Text(visible, storable, trimmed=True, required=True)
     description = Text(
         validate.Length(max=LONGEST_DESCRIPTION, error="Must have at most {max} characters."),
         storable,
@@ -120,17 +120,17 @@ class _CampaignSchema(_BodySchema):
     max_attempts = Integer(1, MOST_ATTEMPTS)
     retry_delay_minutes = Integer(0, LONGEST_DELAY)
     settings = Nested(_SettingsSchema)
-    contacts = elsewhere(
+    contacts = Elsewhere(
         [],
         "Must be empty or left out: contacts are imported once the campaign is there, "
         "with POST /api/v1/campaigns/{id}/import-data.",
     )
-    schedule = elsewhere(
+    schedule = Elsewhere(
         None,
         "Must be left out: a schedule is saved once the campaign is there, "
         "with POST /api/v1/campaigns/{id}/schedule.",
     )
-    phone_number_id = elsewhere(
+    phone_number_id = Elsewhere(
         None, "Must be left out: the number to call from is assigned to the assistant."
     )
 
@@ -152,9 +152,11 @@ class _CampaignSchema(_BodySchema):
     def to_shape(self, values: dict[str, Any], **_: Any) -> Any:
         """What the SDK calls otherwise gets its own name."""
         settings = values.get("settings", {})
-        named = {drafts.SDK_SETTINGS.get(name): value for name, value in settings.items()}
+        named = {drafts.SDK_SETTINGS.get(name, name): value for name, value in settings.items()}
         said = named | values
-        return self.shape(**{name: said[name] for name in drafts.FIELDS if name in said})
+        for name in said.keys() - drafts.FIELDS:
+            del said[name]
+        return self.shape(**said)
 
 
 class _PatchSchema(_CampaignSchema):
