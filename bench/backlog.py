@@ -27,7 +27,7 @@ from bench import contenders, served, versions
 from bench.load import Generator, generator
 from bench.rig import Place, rig
 from dev.console import Failure, say
-from service import broker
+from service import topology
 
 RESULTS = Path(__file__).with_name("results") / "backlog.json"
 
@@ -150,7 +150,7 @@ async def _watch(place: Place, events: int) -> float:
         channel = await connection.channel()
         seen: list[tuple[float, int]] = []
         while not seen or seen[-1][1] < events:
-            queue = await channel.declare_queue(broker.QUEUES[-1], passive=True)
+            queue = await channel.declare_queue(topology.QUEUES[-1], passive=True)
             count = queue.declaration_result.message_count or 0
             if count:
                 seen.append((time.monotonic(), count))
@@ -189,7 +189,7 @@ async def _consume(
 
     async with await aio_pika.connect(place.amqp_url) as connection:
         channel = await connection.channel()
-        queue = await channel.get_queue(broker.QUEUES[-1])
+        queue = await channel.get_queue(topology.QUEUES[-1])
         await queue.consume(take, no_ack=True)
         done = await asyncio.to_thread(
             load.post,

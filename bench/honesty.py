@@ -13,7 +13,7 @@ from bench.load import PATH
 from bench.rig import Place
 from dev.addresses import EXAMPLE
 from dev.console import Failure
-from service import broker
+from service import topology
 
 # They differ from one create to the next.
 _OWN = ("id", "created_at", "updated_at")
@@ -77,7 +77,7 @@ async def _events(place: Place) -> list[dict[str, Any]]:
     async with await aio_pika.connect(place.amqp_url) as connection:
         channel = await connection.channel()
         events = []
-        for name in broker.QUEUES:
+        for name in topology.QUEUES:
             queue, deadline = await channel.get_queue(name), time.monotonic() + 5
             while (message := await queue.get(no_ack=True, fail=False)) is None:
                 if time.monotonic() > deadline:

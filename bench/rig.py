@@ -16,7 +16,7 @@ from bench.versions import ORGANIZATION
 from dev.postgres import Postgres
 from dev.rabbitmq import RabbitMQ
 from dev.stack import Stack
-from service import broker, keys, migration, postgres
+from service import broker, keys, migration, postgres, topology
 from service.settings import Settings
 
 # On a disk, which /tmp need not be: there would be nothing to wait for at a commit.
@@ -55,7 +55,7 @@ class Place:
         await connection.close()
         async with await aio_pika.connect(self.amqp_url) as amqp:
             channel = await amqp.channel()
-            for name in broker.QUEUES:
+            for name in topology.QUEUES:
                 await (await channel.get_queue(name)).purge()
 
     def waiting(self, seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""RabbitMQ: the topology that consumers rely on, and publishing that is sure of its outcome.
+"""RabbitMQ: a connection, and publishing that is sure of its outcome.
 
 A plain connection, not aio-pika's robust one: the relay replaces it after any doubt, which is
 simpler to reason about than a connection that restores itself underneath.
@@ -11,10 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import (
     AMQPError,
-    ChannelNotFoundEntity,
     ChannelPreconditionFailed,
     DeliveryError,
     PublishError,
@@ -24,35 +23,8 @@ from pamqp import encode
 from pamqp.common import FieldTable
 from yarl import URL
 
-from service import confirms, events
+from service import confirms, events, topology
 from service.settings import Settings
-
-EXCHANGE = "campaign.events"
-DEAD_LETTERS = "campaign.dead"
-
-# All types go to all three: a consumer that does not get some cannot tell them from lost ones.
-EVENT_TYPES = (events.CREATED, events.UPDATED, events.DELETED)
-QUEUES = ("campaign.import", "campaign.schedule", "campaign.start")
-
-# What all queues are bound to, and what gets the events of `EXCHANGE`: when an exchange is made
-# anew while others publish, an event reaches all queues or none.
-FAN_OUT = "campaign.consumers"
-
-# Two bindings for each queue, and for each type: AMQP does not tell whether one is there, so one
-# that somebody removes must not matter until it is made anew.
-WAYS = ("first", "second")
-KEYS = (*EVENT_TYPES, *(f"*.{name.partition('.')[2]}" for name in EVENT_TYPES))
-
-# A queue that exists refuses other arguments, so limits that operators tune are policies of theirs.
-_QUORUM: FieldTable = {"x-queue-type": "quorum"}
-_CONSUMED: FieldTable = _QUORUM | {
-    "x-delivery-limit": 20,
-    "x-dead-letter-exchange": "",
-    "x-dead-letter-routing-key": DEAD_LETTERS,
-    "x-dead-letter-strategy": "at-least-once",
-    # Needed by that strategy; a full queue then refuses new events instead of dropping old ones.
-    "x-overflow": "reject-publish",
-}
 
 # Seconds of heartbeat: the client's own default of 60 notices a dead peer only after minutes.
 _CONNECTION = {"heartbeat": "5", "name": "campaigns"}
@@ -99,7 +71,7 @@ class Publisher:
             TimeoutError, aio_pika.exceptions.AMQPError: it may not be complete.
         """
         async with asyncio.timeout(self._timeout_seconds):
-            await _ensure_topology(self._connection, gone)
+            await topology.ensure(self._connection, gone)
 
     @property
     def doubt(self) -> str | None:
@@ -146,14 +118,16 @@ class Publisher:
 
 
 def _encoded(channel: Channel, event: events.Event) -> confirms.Message | Unpublishable:
-    if event.type not in EVENT_TYPES:
+    if event.type not in topology.EVENT_TYPES:
         return Unpublishable(f"no queue is meant for events of type {event.type!r}")
     try:
         header = _header(event)
     except Exception as error:
         # Whatever the client stumbles over, it will the next time.
         return Unpublishable(f"it cannot be sent: {type(error).__name__}: {error}")
-    return confirms.encode(channel, EXCHANGE, event.type, str(event.id), header, event.body)
+    return confirms.encode(
+        channel, topology.EXCHANGE, event.type, str(event.id), header, event.body
+    )
 
 
 # Of a content header (AMQP 0-9-1, 4.2.6.1): the class `basic`, the size of the body, and which
@@ -213,50 +187,3 @@ async def publisher(settings: Settings, gone: set[str] | None = None) -> AsyncIt
         async with asyncio.timeout(settings.amqp_timeout_seconds):
             await opened.open()
         yield opened
-
-
-async def declare_exchange(channel: AbstractChannel) -> AbstractExchange:
-    """Make the exchange unless it is there."""
-    return await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
-
-
-async def declare_fan_out(channel: AbstractChannel) -> AbstractExchange:
-    """Make the exchange that queues are bound to, unless it is there."""
-    return await channel.declare_exchange(
-        FAN_OUT, aio_pika.ExchangeType.FANOUT, durable=True, internal=True
-    )
-
-
-async def _ensure_topology(connection: AbstractConnection, gone: set[str]) -> None:
-    """Make all consumers' queues and bindings: a queue made later would miss the first events.
-
-    Events wait for it, so it takes two round trips for a queue, and none for a binding.
-    """
-    channel = await _note_gone(connection, gone)
-    await declare_exchange(channel)
-    await declare_fan_out(channel)
-    await channel.declare_queue(DEAD_LETTERS, durable=True, arguments=_QUORUM)
-    underlay = await channel.get_underlay_channel()
-    for name in QUEUES:
-        await channel.declare_queue(name, durable=True, arguments=_CONSUMED)
-        for way in WAYS:
-            await underlay.queue_bind(name, FAN_OUT, way, nowait=True)
-    # Only now, as from now on events go there.
-    for routing_key in KEYS:
-        await underlay.exchange_bind(FAN_OUT, EXCHANGE, routing_key=routing_key, nowait=True)
-    # One that was refused has ended the channel, which is told to whoever asks for the next thing.
-    await channel.declare_queue(DEAD_LETTERS, passive=True)
-    await channel.close()
-
-
-async def _note_gone(connection: AbstractConnection, gone: set[str]) -> AbstractChannel:
-    """Note which queues are not there; the channel is still open."""
-    channel = await connection.channel()
-    for name in (DEAD_LETTERS, *QUEUES):
-        try:
-            await channel.declare_queue(name, passive=True)
-        except ChannelNotFoundEntity:
-            gone.add(name)
-            # The broker has closed it over that.
-            channel = await connection.channel()
-    return channel

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from service import (
     arguments,
-    broker,
     key_commands,
     keys,
     parked_commands,
@@ -14,6 +13,7 @@ from service import (
     settings,
     status_command,
     tail_command,
+    topology,
 )
 from service.settings import Settings
 
@@ -147,8 +147,8 @@ def _add_republish(commands: "argparse._SubParsersAction[argparse.ArgumentParser
             name, dest=place, metavar="TIME", type=arguments.time, required=True, help=text
         )
     again.add_argument(
-        "--type", dest="types", action="append", choices=broker.EVENT_TYPES, metavar="TYPE",
-        help=f"only these, of {', '.join(broker.EVENT_TYPES)}; may be repeated (all)",
+        "--type", dest="types", action="append", choices=topology.EVENT_TYPES, metavar="TYPE",
+        help=f"only these, of {', '.join(topology.EVENT_TYPES)}; may be repeated (all)",
     )  # fmt: skip
     again.add_argument(
         "--organization", metavar="N", type=arguments.positive, help="only its events (all)"

@@ -8,7 +8,7 @@ import orjson
 import uvloop
 from tabulate import tabulate
 
-from service import broker, history, outbox, postgres, queries, republishing
+from service import history, outbox, postgres, queries, republishing, topology
 from service.failure import Failure
 from service.republishing import Progress
 from service.settings import Settings
@@ -40,7 +40,7 @@ def _range(options: argparse.Namespace) -> history.Range:
     return history.Range(
         since=options.since,
         until=options.until,
-        types=options.types or broker.EVENT_TYPES,
+        types=options.types or topology.EVENT_TYPES,
         organization_id=options.organization,
     )
 

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 from yarl import URL
 
-from service import broker, failure, outbox, postgres, queries
+from service import broker, failure, outbox, postgres, queries, topology
 from service.settings import Settings
 
 # Seconds between the two readings of a rate: sessions report what they did about once a second.
@@ -100,7 +100,7 @@ async def ask_queues(settings: Settings) -> list[Queue] | Away:
                 await asyncio.gather(
                     *(
                         ask_queue(connection, name, settings.amqp_timeout_seconds)
-                        for name in (*broker.QUEUES, broker.DEAD_LETTERS)
+                        for name in (*topology.QUEUES, topology.DEAD_LETTERS)
                     )
                 )
             )

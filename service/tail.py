@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from service import broker
+from service import broker, topology
 from service.settings import Settings
 
 
@@ -24,7 +24,7 @@ async def events(settings: Settings) -> AsyncIterator[AsyncIterator[bytes]]:
             channel = await connection.channel()
             # Not the exchange that is published to: an event that nobody but this queue gets would
             # count as delivered.
-            exchange = await broker.declare_fan_out(channel)
+            exchange = await topology.declare_fan_out(channel)
             queue = await channel.declare_queue(exclusive=True, auto_delete=True)
             await queue.bind(exchange)
             await queue.consume(take, no_ack=True)

@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 from pamqp.header import ContentHeader
 
-from service import broker, events, queries
+from service import broker, events, queries, topology
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import Client, insert_event
@@ -52,7 +52,7 @@ values = st.text(st.characters(exclude_categories=["Cs"]))
         campaign_id=st.just(1),
         sequence=st.just(1),
         id=st.uuids(),
-        type=st.sampled_from(broker.EVENT_TYPES),
+        type=st.sampled_from(topology.EVENT_TYPES),
         body=st.binary(max_size=300),
         headers=st.dictionaries(st.sampled_from(["request-id", "traceparent", "x"]), values),
         time=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),

@@ -8,7 +8,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from service import broker, confirms, events
+from service import broker, confirms, events, topology
 from service.settings import Settings
 from tests.consumers import QUEUES, eventually
 
@@ -24,7 +24,7 @@ def message(
     channel: Channel, name: str, key: str = events.CREATED, body: bytes = b"{}"
 ) -> confirms.Message:
     header = ContentHeader(body_size=len(body), properties=Basic.Properties(message_id=name))
-    return confirms.encode(channel, broker.EXCHANGE, key, name, header.marshal(), body)
+    return confirms.encode(channel, topology.EXCHANGE, key, name, header.marshal(), body)
 
 
 async def test_each_message_of_a_batch_gets_its_own_answer(channel: Channel) -> None:
@@ -79,7 +79,7 @@ async def test_a_channel_that_has_ended_is_given_nothing(channel: Channel) -> No
 async def test_a_channel_that_ends_takes_all_that_is_under_way_with_it(channel: Channel) -> None:
     properties = Basic.Properties(message_id="bad", headers={"CC": "no list"})
     header = ContentHeader(body_size=2, properties=properties).marshal()
-    bad = confirms.encode(channel, broker.EXCHANGE, events.CREATED, "bad", header, b"{}")
+    bad = confirms.encode(channel, topology.EXCHANGE, events.CREATED, "bad", header, b"{}")
     # The broker ends the channel over it, and says nothing of what comes behind it.
     failures = await confirms.publish(channel, [bad, message(channel, "behind")], 10)
     assert ["PRECONDITION_FAILED" in str(failure) for failure in failures] == [True, True]

@@ -7,7 +7,7 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from service import broker, queries
+from service import broker, queries, topology
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import Client
@@ -137,4 +137,4 @@ async def test_an_event_that_is_confirmed_leaves_the_outbox(
 
 
 def test_the_consumers_queues_are_the_promised_ones() -> None:
-    assert tuple(broker.QUEUES) == QUEUES
+    assert tuple(topology.QUEUES) == QUEUES

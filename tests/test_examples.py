@@ -14,7 +14,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from service import broker
+from service import broker, topology
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import Client, somebody_waits_for_a_lock
@@ -125,12 +125,12 @@ class Bus:
         await self._channel.default_exchange.publish(message, QUEUE, timeout=10)
 
     async def empty(self) -> None:
-        for name in (QUEUE, broker.DEAD_LETTERS):
+        for name in (QUEUE, topology.DEAD_LETTERS):
             await (await self._channel.get_queue(name)).purge()
 
     async def dead(self) -> list[bytes]:
         """Take what is among the dead letters by now."""
-        queue = await self._channel.get_queue(broker.DEAD_LETTERS)
+        queue = await self._channel.get_queue(topology.DEAD_LETTERS)
         bodies = []
         while message := await queue.get(no_ack=True, fail=False, timeout=10):
             bodies.append(message.body)

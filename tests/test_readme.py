@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from service import broker
+from service import topology
 from tests.conftest import Client
 from tests.consumers import Consumer
 from tests.faults import matrix, mutations
@@ -57,7 +57,7 @@ async def test_the_problem_in_the_readme_is_real(client: Client) -> None:
 
 def test_the_readme_names_every_event_and_every_queue() -> None:
     assert [
-        name for name in (*broker.EVENT_TYPES, *broker.QUEUES) if f"`{name}`" not in README
+        name for name in (*topology.EVENT_TYPES, *topology.QUEUES) if f"`{name}`" not in README
     ] == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from service import broker, events, history, queries, republishing
+from service import events, history, queries, republishing, topology
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import Client, insert_event
@@ -25,7 +25,7 @@ from tests.test_updates import create, place
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ALWAYS = ("--from", "2000-01-01T00:00:00Z", "--to", "2999-01-01T00:00:00Z")
-EVERYTHING = history.Range(since=NOON, until=NOON + timedelta(hours=1), types=broker.EVENT_TYPES)
+EVERYTHING = history.Range(since=NOON, until=NOON + timedelta(hours=1), types=topology.EVENT_TYPES)
 
 
 async def insert_history(

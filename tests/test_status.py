@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from yarl import URL
 
 from dev.rabbitmq import RabbitMQ
-from service import broker, sources
+from service import broker, sources, topology
 from service.app import create_app
 from service.postgres import Connection
 from service.relay import RELAY
@@ -209,7 +209,7 @@ async def test_the_rate_is_that_of_the_events_that_come_and_leave_meanwhile(
 async def test_queues_are_told_with_their_messages_and_consumers(
     owner: Settings, api: Client, bare_broker: str, channel: AbstractChannel
 ) -> None:
-    for name in (*broker.QUEUES, broker.DEAD_LETTERS):
+    for name in (*topology.QUEUES, topology.DEAD_LETTERS):
         await channel.declare_queue(name)
     for _ in range(2):
         message = aio_pika.Message(b"{}")
@@ -417,7 +417,7 @@ async def test_a_broker_that_goes_away_while_it_is_asked_is_a_problem_of_each_qu
             proxy.cutting = True
         else:
             proxy.passing.clear()
-        asked = [sources.ask_queue(connection, name, 1) for name in broker.QUEUES]
+        asked = [sources.ask_queue(connection, name, 1) for name in topology.QUEUES]
         found = await asyncio.gather(*asked)
     for queue in found:
         assert (queue.problem or "").startswith("cannot be asked: ")

@@ -12,7 +12,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import AMQPError
 
-from service import broker, events, ids, queries, tail
+from service import broker, events, ids, queries, tail, topology
 from service.app import create_app
 from service.postgres import Connection
 from service.relay import RELAY
@@ -27,28 +27,28 @@ def bindings(host: VirtualHost) -> set[tuple[str, str]]:
     """Queue or exchange, and key, of each that leads from one of ours."""
     lines = host.control("list_bindings", "source_name", "destination_name", "routing_key")
     rows = [line.split("\t") for line in lines.splitlines()]
-    return {(row[1], row[2]) for row in rows if row[0] in {broker.EXCHANGE, broker.FAN_OUT}}
+    return {(row[1], row[2]) for row in rows if row[0] in {topology.EXCHANGE, topology.FAN_OUT}}
 
 
 async def unbind(settings: Settings, pairs: set[tuple[str, str]]) -> None:
     async with broker.connect(settings) as connection:
         channel = await connection.channel()
         for name, routing_key in pairs:
-            if name == broker.FAN_OUT:
+            if name == topology.FAN_OUT:
                 exchange = await channel.get_exchange(name, ensure=False)
-                await exchange.unbind(broker.EXCHANGE, routing_key)
+                await exchange.unbind(topology.EXCHANGE, routing_key)
             else:
                 queue = await channel.get_queue(name, ensure=False)
-                await queue.unbind(broker.FAN_OUT, routing_key=routing_key)
+                await queue.unbind(topology.FAN_OUT, routing_key=routing_key)
 
 
-BETWEEN = {(broker.FAN_OUT, key) for key in broker.KEYS}
-ALL = BETWEEN | {(queue, way) for queue in QUEUES for way in broker.WAYS}
+BETWEEN = {(topology.FAN_OUT, key) for key in topology.KEYS}
+ALL = BETWEEN | {(queue, way) for queue in QUEUES for way in topology.WAYS}
 
 
 @pytest.mark.parametrize(
     ("name", "lost"),
-    [*product(QUEUES, broker.WAYS), *product([broker.FAN_OUT], [events.CREATED, "*.created"])],
+    [*product(QUEUES, topology.WAYS), *product([topology.FAN_OUT], [events.CREATED, "*.created"])],
 )
 async def test_an_event_reaches_all_queues_when_one_binding_is_lost_whoever_else_listens(
     settings: Settings,
@@ -75,7 +75,7 @@ async def test_an_event_that_only_somebody_who_watches_would_get_is_returned(
     assert outcomes["refused"] == 1
 
 
-@pytest.mark.parametrize("exchange", [broker.EXCHANGE, broker.FAN_OUT])
+@pytest.mark.parametrize("exchange", [topology.EXCHANGE, topology.FAN_OUT])
 async def test_an_exchange_that_is_made_anew_leads_to_all_queues_or_to_none(
     apart: Settings, exchange: str
 ) -> None:
@@ -97,7 +97,7 @@ async def first_that_is_confirmed(connection: AbstractConnection) -> str:
     """Publish one after the other, until the broker says that it has stored one."""
     while True:
         channel = await connection.channel(on_return_raises=True)
-        exchange = await channel.get_exchange(broker.EXCHANGE, ensure=False)
+        exchange = await channel.get_exchange(topology.EXCHANGE, ensure=False)
         message = Message(b"", message_id=str(ids.new()))
         with suppress(AMQPError):
             await exchange.publish(message, events.CREATED)
@@ -162,8 +162,8 @@ async def test_a_queue_that_is_gone_is_noted_although_the_rest_cannot_be_made(
     async with broker.publisher(apart) as publisher, broker.connect(apart) as other:
         channel = await other.channel()
         await channel.queue_delete("campaign.start")
-        await channel.exchange_delete(broker.EXCHANGE)
-        await channel.declare_exchange(broker.EXCHANGE, "fanout", durable=True)
+        await channel.exchange_delete(topology.EXCHANGE)
+        await channel.declare_exchange(topology.EXCHANGE, "fanout", durable=True)
         with pytest.raises(broker.ERRORS):
             await publisher.ensure_topology(gone)
     assert gone == {"campaign.start"}
@@ -208,12 +208,12 @@ async def test_an_exchange_of_another_type_holds_events_until_it_is_gone(
 ) -> None:
     async with broker.connect(apart) as other:
         channel = await other.channel()
-        await channel.declare_exchange(broker.EXCHANGE, "fanout", durable=True)
+        await channel.declare_exchange(topology.EXCHANGE, "fanout", durable=True)
         app = create_app(apart)
         client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
         reason = "ChannelPreconditionFailed"
         await eventually(lambda: app[RELAY].status()["last_error"] == reason, 10, reason)
         assert (await client.post("/api/v1/campaigns", json=EXAMPLE)).status == 201
         assert await queries.outbox_exceeds(connection, 0)
-        await channel.exchange_delete(broker.EXCHANGE)
+        await channel.exchange_delete(topology.EXCHANGE)
     await outbox_is_empty(connection)

@@ -15,7 +15,7 @@ import uvloop
 
 from bench import versions
 from bench.load import Load
-from service import broker, events
+from service import events, topology
 
 
 async def publish(amqp_url: str, seconds: float, in_flight: int) -> Load:
@@ -24,7 +24,7 @@ async def publish(amqp_url: str, seconds: float, in_flight: int) -> Load:
     event = versions.example().event
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel(publisher_confirms=True)
-        exchange = await channel.get_exchange(broker.EXCHANGE)
+        exchange = await channel.get_exchange(topology.EXCHANGE)
         started = time.perf_counter()
         end = started + seconds
 

@@ -133,7 +133,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the second way to each queue",
-        "service/broker.py",
+        "service/topology.py",
         (('WAYS = ("first", "second")', 'WAYS = ("first",)'),),
         "test_topologies.py::test_a_binding_that_is_removed_costs_no_event[first]",
     ),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from service import broker
+from service import broker, topology
 from service.settings import Settings
 from tests.consumers import QUEUES, eventually
 from tests.faults.conftest import Scene
@@ -21,7 +21,7 @@ def scene_settings(apart: Settings) -> Settings:
     return replace(apart, database_pool_size=4, log_level="warning")
 
 
-@pytest.mark.parametrize("lost", broker.WAYS)
+@pytest.mark.parametrize("lost", topology.WAYS)
 async def test_a_binding_that_is_removed_costs_no_event(
     scene: Scene, virtual_host: VirtualHost, observed: Observe, lost: str
 ) -> None:
@@ -56,7 +56,7 @@ async def test_events_that_no_binding_takes_are_held(scene: Scene, observed: Obs
 
 
 async def remove_queues(channel: AbstractChannel) -> None:
-    for queue in (*QUEUES, broker.DEAD_LETTERS):
+    for queue in (*QUEUES, topology.DEAD_LETTERS):
         await channel.queue_delete(queue)
 
 
@@ -66,12 +66,12 @@ async def remove_all(channel: AbstractChannel) -> None:
 
 
 async def take_another_type(channel: AbstractChannel) -> None:
-    await channel.exchange_delete(broker.EXCHANGE)
-    await channel.declare_exchange(broker.EXCHANGE, "fanout", durable=True)
+    await channel.exchange_delete(topology.EXCHANGE)
+    await channel.declare_exchange(topology.EXCHANGE, "fanout", durable=True)
 
 
 async def remove_exchange(channel: AbstractChannel) -> None:
-    await channel.exchange_delete(broker.EXCHANGE)
+    await channel.exchange_delete(topology.EXCHANGE)
 
 
 Change = Callable[[AbstractChannel], Awaitable[None]]

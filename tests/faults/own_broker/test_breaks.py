@@ -7,7 +7,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from dev.rabbitmq import RabbitMQ
-from service import broker
+from service import broker, topology
 from service.settings import Settings
 from tests.faults.conftest import Scene
 from tests.faults.ledger import emptied
@@ -32,7 +32,7 @@ CLOSE_CHANNELS = """
 """
 
 
-@pytest.mark.parametrize("exchange", [broker.EXCHANGE, broker.FAN_OUT])
+@pytest.mark.parametrize("exchange", [topology.EXCHANGE, topology.FAN_OUT])
 async def test_an_exchange_that_is_deleted_under_load_loses_nothing(
     scene: Scene, start_proxy: Start, observed: Observe, exchange: str
 ) -> None:
