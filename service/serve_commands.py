@@ -15,10 +15,10 @@ logger = structlog.get_logger(__name__)
 
 def serve(options: argparse.Namespace, settings: Settings) -> int | None:
     logger.info("starting", settings=settings)
+    server.check_address(settings)
     if settings.processes == 1:
         uvloop.run(server.run(_api(options, settings), settings))
         return None
-    server.check_address(settings)
     outcome = processes.Supervisor(settings).run()
     if isinstance(outcome, int):
         return outcome

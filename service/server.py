@@ -59,7 +59,9 @@ async def run(
 
 
 def check_address(settings: Settings) -> None:
-    """See that nobody else listens there, as several processes that share a port do not mind.
+    """See that nobody else listens there, which several processes that share a port do not mind.
+
+    Done before one process, too, so that both say the same: uvloop has words of its own.
 
     Raises:
         Failure: as above.
