@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from bench import environment, golang, pgbench
 from bench.load import Generator, Load
@@ -47,10 +48,19 @@ def prepare(
     return contenders, left_out
 
 
+_SERVE = [sys.executable, "-P", "-m", "service", "serve"]
+
+
 def _ours(name: str, rig: Rig, generator: Generator, *, processes: int = 1) -> Run:
     variables = {"LOG_FORMAT": "json", "PROCESSES": str(processes)}
-    command = [sys.executable, "-P", "-m", "service", "serve"]
-    return served(command, variables, name, rig, generator, with_keys=name.endswith("keys"))
+    return served(_SERVE, variables, name, rig, generator, with_keys=name.endswith("keys"))
+
+
+def limited(processes: int, join: Path, rig: Rig, generator: Generator) -> Run:
+    """The service with so many processes, all in the cgroup that this file is to join."""
+    variables = {"LOG_FORMAT": "json", "PROCESSES": str(processes)}
+    command = ["sh", "-c", f'echo $$ > {join}; exec "$@"', "sh", *_SERVE]
+    return served(command, variables, f"ours_{processes}", rig, generator)
 
 
 def _peer_a(name: str, rig: Rig, generator: Generator) -> Run:

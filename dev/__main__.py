@@ -27,8 +27,9 @@ commands:
   campaigns   run a command of the service against the running stack,
               as in: ./run campaigns events tail
   bench ...   measure how fast campaigns are created, beside other ways to write such a service;
-              with 'backlog', 'growth', 'pages', 'startup' or 'templates', how fast other things
-              are; with 'profile', what a create is busy with; with 'effort', how much work it is;
+              with 'processes', what a second process brings; with 'backlog', 'growth', 'pages',
+              'startup' or 'templates', how fast other things are; with 'profile', what a create is
+              busy with; with 'effort', how much work it is;
               figures go to bench/results/, bench/README.md and --help of each tell more
   lock        pin the newest allowed versions of all packages, with hashes
 
@@ -47,7 +48,8 @@ _OBSERVED = ["--observed", "tests/faults/observed.json"]
 
 # The first is what most want to know.
 _BENCHES = (
-    *("creates", "backlog", "growth", "pages", "startup", "templates", "profile", "effort"),
+    *("creates", "processes", "backlog", "growth", "pages", "startup", "templates"),
+    *("profile", "effort"),
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import counting, curve, figures, memory, pgbench, plot, profile, versions
+from bench import counting, curve, figures, memory, pgbench, plot, processes, profile, versions
 from bench.figures import Row
 from bench.load import Load
 from bench.served import Measured
@@ -56,6 +56,12 @@ def test_a_rate_that_leaves_events_behind_meets_no_target() -> None:
 
 def test_a_target_is_open_while_one_of_the_two_is_not_measured() -> None:
     assert set(verdicts(rows(ours=100)).values()) == {None}
+
+
+def test_two_processes_are_compared_with_one_by_their_medians() -> None:
+    rates = {(32, 1): [90.0, 100.0, 500.0], (32, 2): [10.0, 170.0, 180.0]}
+
+    assert processes.ratio(rates, 32) == 1.7
 
 
 def test_a_table_says_what_was_amiss() -> None:
