@@ -63,11 +63,13 @@ def _sayable(value: object) -> None:
 class _Field(fields.Field[_Value]):
     """A field that only has to be read: what those of the library do besides takes thrice as long.
 
-    Whether it may be left out or be null is up to the schema.
+    Whether it may be left out or be null is up to the schema; `refusal` is said of all that it is
+    not.
     """
 
-    def __init__(self, invalid: str, *, required: bool = False) -> None:
-        super().__init__(required=required, error_messages=MESSAGES | {"invalid": invalid})
+    def __init__(self, refusal: str, *, required: bool = False) -> None:
+        super().__init__(required=required, error_messages=MESSAGES)
+        self._refusal = refusal
 
     def deserialize(self, value: Any, *_: Any, **__: Any) -> _Value:
         return self.read(value)
@@ -89,7 +91,7 @@ class Text(_Field[str]):
 
     def read(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise self.make_error("invalid")
+            raise ValidationError(self._refusal)
         text = value.strip() if self._trimmed else value
         if errors := _refusals(self._checks, text):
             raise ValidationError(errors)
@@ -106,7 +108,7 @@ class Integer(_Field[int]):
     def read(self, value: Any) -> int:
         minimum, maximum = self._bounds
         if type(value) is not int or not minimum <= value <= maximum:
-            raise self.make_error("invalid")
+            raise ValidationError(self._refusal)
         return value
 
 
@@ -119,7 +121,7 @@ class Values(_Field[dict[str, Any]]):
 
     def read(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise self.make_error("invalid")
+            raise ValidationError(self._refusal)
         if len(value) > MOST_VALUES:
             raise ValidationError(f"Must have at most {MOST_VALUES} entries.")
         errors = {}
@@ -143,11 +145,10 @@ class Elsewhere(_Field[Any]):
     def __init__(self, allowed: object, reason: str) -> None:
         super().__init__(reason)
         self._allowed = allowed
-        self._reason = reason
 
     def read(self, value: Any) -> Any:
         if type(value) is not type(self._allowed) or value != self._allowed:
-            raise ValidationError(self._reason)
+            raise ValidationError(self._refusal)
         return value
 
 
