@@ -59,7 +59,7 @@ def _ours(name: str, rig: Rig, generator: Generator, *, processes: int = 1) -> R
 def limited(processes: int, join: Path, rig: Rig, generator: Generator) -> Run:
     """The service with so many processes, all in the cgroup that this file is to join."""
     variables = {"LOG_FORMAT": "json", "PROCESSES": str(processes)}
-    command = ["sh", "-c", f'echo $$ > {join}; exec "$@"', "sh", *_SERVE]
+    command = ["sh", "-c", f'echo $$ > {join} && exec "$@"', "sh", *_SERVE]
     return served(command, variables, f"ours_{processes}", rig, generator)
 
 

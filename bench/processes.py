@@ -95,20 +95,29 @@ def _group() -> Iterator[tuple[Path, Callable[[float], None]]]:
         Failure: we may make none.
     """
     group = _CPU / f"campaigns-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / "cpu.cfs_period_us").write_text(str(_PERIOD_MICROSECONDS))
-    except OSError as error:
-        raise Failure(f"processes can be given no share of a core here: {error}") from error
+
+    def write(name: str, microseconds: float) -> None:
+        with _refusals():
+            (group / name).write_text(str(round(microseconds)))
 
     def allow(cores: float) -> None:
-        quota = round(cores * _PERIOD_MICROSECONDS)
-        (group / "cpu.cfs_quota_us").write_text(str(quota))
+        write("cpu.cfs_quota_us", cores * _PERIOD_MICROSECONDS)
 
+    with _refusals():
+        group.mkdir()
     try:
+        write("cpu.cfs_period_us", _PERIOD_MICROSECONDS)
         yield group / "cgroup.procs", allow
     finally:
         group.rmdir()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"processes can be given no such share of a core here: {error}") from error
 
 
 def figures(rates: Rates, share: float) -> dict[str, object]:

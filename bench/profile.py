@@ -146,9 +146,16 @@ def _look(service: psutil.Process, kind: str, seconds: int, output: Path) -> Non
     Raises:
         Failure: it may not look, with what it said.
     """
-    command = [str(environment.python().with_name("py-spy")), "record", "--pid", str(service.pid)]
-    command += ["--format", kind, "--duration", str(seconds), "--rate", str(_LOOKS_A_SECOND)]
-    done = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True)
+    # The graph shows this command, where it runs is nobody's business.
+    command = ["py-spy", "record", "--pid", str(service.pid), "--format", kind]
+    command += ["--duration", str(seconds), "--rate", str(_LOOKS_A_SECOND), "--output", output.name]
+    done = subprocess.run(
+        command,
+        executable=environment.python().with_name("py-spy"),
+        cwd=output.parent,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise Failure(
             "py-spy cannot look at the service, it needs the right to trace another process "

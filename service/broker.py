@@ -68,7 +68,7 @@ class Publisher:
         """Make what is missing of exchange, queues and bindings; note queues in `gone` at once.
 
         Raises:
-            TimeoutError, aio_pika.exceptions.AMQPError: it may not be complete.
+            any of `ERRORS`: it may not be complete.
         """
         async with asyncio.timeout(self._timeout_seconds):
             await topology.ensure(self._connection, gone)

@@ -19,9 +19,9 @@ LONGEST_DELAY = 30 * 24 * 60
 LARGEST_ID = 2**63 - 1
 
 MESSAGES: dict[str, Any] = {"required": "Is required.", "null": "Must not be null."}
-_Value = TypeVar("_Value")
-
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+_Value = TypeVar("_Value")
 
 
 def storable(text: str) -> None:
@@ -63,8 +63,8 @@ def _sayable(value: object) -> None:
 class _Field(fields.Field[_Value]):
     """A field that only has to be read: what those of the library do besides takes thrice as long.
 
-    Whether it may be left out or be null is up to the schema; `refusal` is said of all that it is
-    not.
+    Whether it may be left out or be null is up to the schema; `refusal` is said of what is not of
+    its kind.
     """
 
     def __init__(self, refusal: str, *, required: bool = False) -> None:

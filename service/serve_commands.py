@@ -28,6 +28,7 @@ def serve(options: argparse.Namespace, settings: Settings) -> int | None:
 
 def relay(_options: argparse.Namespace, settings: Settings) -> None:
     logger.info("starting", settings=settings)
+    server.check_address(settings)
     uvloop.run(server.run(create_relay_app(settings), settings))
 
 

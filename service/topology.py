@@ -49,7 +49,7 @@ async def ensure(connection: AbstractConnection, gone: set[str]) -> None:
     round trips for a queue, and one for all bindings.
 
     Raises:
-        aio_pika.exceptions.AMQPError: it may not be complete.
+        aio_pika.exceptions.AMQPError, RuntimeError: it may not be complete.
     """
     channel = await _note_gone(connection, gone)
     await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)

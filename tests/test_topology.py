@@ -169,6 +169,24 @@ async def test_a_queue_that_is_gone_is_noted_although_the_rest_cannot_be_made(
     assert gone == {"campaign.start"}
 
 
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        pytest.param(topology.FAN_OUT, id="of a queue"),
+        pytest.param(topology.EXCHANGE, id="between the exchanges"),
+    ],
+)
+async def test_a_binding_that_is_refused_is_no_topology(
+    apart: Settings, virtual_host: VirtualHost, exchange: str
+) -> None:
+    with virtual_host.a_user("secret") as url:
+        # Whoever may not read an exchange may bind nothing to it.
+        virtual_host.control("set_permissions", virtual_host.name, ".*", ".*", f"^(?!{exchange}$)")
+        with pytest.raises(broker.ERRORS, match=r"ACCESS_REFUSED|closed"):
+            async with broker.publisher(replace(apart, amqp_url=url)):
+                pass
+
+
 async def test_an_event_that_no_queue_takes_stays_and_asks_for_the_topology(
     apart: Settings, idle_client: Client, connection: Connection
 ) -> None:
