@@ -754,31 +754,56 @@ FROM (
 
 -- name: claim_events
 -- Locks the next due events, at most the oldest of each campaign, past those that another relay holds.
+WITH due AS (
+    SELECT
+        o.organization_id,
+        o.campaign_id,
+        o.sequence,
+        o.event_id,
+        o.event_type,
+        o.body,
+        o.headers,
+        o.created_at,
+        o.next_attempt_at
+    FROM outbox o
+    WHERE
+        o.next_attempt_at <= now()
+        AND NOT EXISTS (
+            SELECT 1
+            FROM outbox earlier
+            WHERE
+                earlier.organization_id = o.organization_id
+                AND earlier.campaign_id = o.campaign_id
+                AND earlier.sequence < o.sequence
+            -- Or it would be a join, which a plan from when the outbox was empty reads all of for each row.
+            OFFSET 0
+        )
+    ORDER BY o.next_attempt_at
+    LIMIT $1
+    FOR UPDATE OF o SKIP LOCKED
+),
+
+counted AS (
+    SELECT
+        *,
+        sum(octet_length(body)) OVER (ORDER BY next_attempt_at ROWS UNBOUNDED PRECEDING)
+        - octet_length(body) AS bytes_before
+    FROM due
+)
+
 SELECT
-    o.organization_id,
-    o.campaign_id,
-    o.sequence,
-    o.event_id,
-    o.event_type,
-    o.body,
-    o.headers,
-    o.created_at
-FROM outbox o
-WHERE
-    o.next_attempt_at <= now()
-    AND NOT EXISTS (
-        SELECT 1
-        FROM outbox earlier
-        WHERE
-            earlier.organization_id = o.organization_id
-            AND earlier.campaign_id = o.campaign_id
-            AND earlier.sequence < o.sequence
-        -- Or it would be a join, which a plan from when the outbox was empty reads all of for each row.
-        OFFSET 0
-    )
-ORDER BY o.next_attempt_at
-LIMIT $1
-FOR UPDATE OF o SKIP LOCKED;
+    organization_id,
+    campaign_id,
+    sequence,
+    event_id,
+    event_type,
+    body,
+    headers,
+    created_at
+FROM counted
+-- A relay has several copies of what it publishes, and anybody may make events of half a megabyte.
+WHERE bytes_before < 4 * 1024 * 1024
+ORDER BY next_attempt_at;
 
 -- name: delete_events
 -- Forgets events that the broker confirmed.

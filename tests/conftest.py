@@ -241,17 +241,19 @@ async def insert_event(
     sequence: int,
     event_type: str = "campaign.created",
     organization_id: int = 1,
+    body: str = "{}",
 ) -> None:
     await connection.execute(
         """
         INSERT INTO outbox (organization_id, campaign_id, sequence, event_id, event_type,
                             body, headers, created_at)
-        VALUES ($4, $1, $2, gen_random_uuid(), $3, '{}', '{}', now())
+        VALUES ($4, $1, $2, gen_random_uuid(), $3, $5, '{}', now())
         """,
         campaign_id,
         sequence,
         event_type,
         organization_id,
+        body,
     )
 
 

@@ -22,6 +22,25 @@ async def test_the_oldest_event_of_a_campaign_goes_first_and_alone(
     assert {(event.campaign_id, event.sequence) for event in claimed} == {(7, 1), (8, 1)}
 
 
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("sizes", "claimed"),
+    [
+        pytest.param([MIB] * 6, 4, id="those that fit"),
+        pytest.param([5 * MIB, 1], 1, id="one that is larger by itself"),
+    ],
+)
+async def test_a_batch_takes_four_mebibytes_or_one_event(
+    connection: Connection, sizes: list[int], claimed: int
+) -> None:
+    for number, size in enumerate(sizes):
+        await insert_event(connection, campaign_id=number, sequence=1, body="x" * size)
+    batch = await queries.claim_events(connection, limit=10)
+    assert [event.campaign_id for event in batch] == list(range(claimed))
+
+
 async def test_events_that_one_relay_holds_are_passed_over_by_another(
     connection: Connection, owner: Settings
 ) -> None:

@@ -78,7 +78,7 @@ def _suffer(what: str) -> None:
 
 def _claim_regardless_of_order() -> None:
     guarded = queries.STATEMENTS["claim_events"]
-    plain = re.sub(r"AND NOT EXISTS \(.*?\n    \)", "", guarded, flags=re.DOTALL)
+    plain = re.sub(r"AND NOT EXISTS \(.*?\n +\)", "", guarded, flags=re.DOTALL)
     assert plain != guarded
     queries.STATEMENTS["claim_events"] = plain
 
