@@ -20,10 +20,9 @@ FORKING = """
 import os
 from service import ids
 ids.new()
-child = os.fork()
-print(*(ids.new() for _ in range(100)), flush=True)
-if child:
+if child := os.fork():
     os.waitpid(child, 0)
+print(*(ids.new() for _ in range(100)), flush=True)
 """
 
 
