@@ -183,18 +183,18 @@ async def test_one_that_is_killed_is_replaced_and_no_campaign_is_lost(
     several = await asyncio.to_thread(start_several)
     async with creating(several, api_key) as caller:
         victim = several.children()[0]
+        its_connections = several.connections()[victim.pid]
         victim.kill()
-        began = time.monotonic()
         await eventually(lambda: several.is_replaced(victim), 10, "another process")
-        seconds = time.monotonic() - began
         await caller.goes_on()
     stored = {row["id"] for row in await connection.fetch("SELECT id FROM campaigns")}
     await outbox_is_empty(connection)
     assert stored >= set(caller.ids)
-    assert 0 < caller.cut <= 8
+    # Some twice, as the kernel gives connections to a process until it is gone altogether.
+    assert caller.cut >= its_connections
     [entry] = several.logged("process ended, another one is started")
     assert (entry["child"], entry["status"]) == (victim.pid, -signal.SIGKILL)
-    assert seconds < 3, "a second, on a machine that has nothing else to do"
+    assert entry["in_seconds"] == 0
 
 
 def test_those_that_keep_ending_at_once_are_replaced_ever_more_slowly(
