@@ -48,19 +48,18 @@ def prepare(
     return contenders, left_out
 
 
-_SERVE = [sys.executable, "-P", "-m", "service", "serve"]
-
-
-def _ours(name: str, rig: Rig, generator: Generator, *, processes: int = 1) -> Run:
+def _ours(
+    name: str, rig: Rig, generator: Generator, *, processes: int = 1, by: Sequence[str] = ()
+) -> Run:
     variables = {"LOG_FORMAT": "json", "PROCESSES": str(processes)}
-    return served(_SERVE, variables, name, rig, generator, with_keys=name.endswith("keys"))
+    command = [*by, sys.executable, "-P", "-m", "service", "serve"]
+    return served(command, variables, name, rig, generator, with_keys=name.endswith("keys"))
 
 
 def limited(processes: int, join: Path, rig: Rig, generator: Generator) -> Run:
     """The service with so many processes, all in the cgroup that this file is to join."""
-    variables = {"LOG_FORMAT": "json", "PROCESSES": str(processes)}
-    command = ["sh", "-c", f'echo $$ > {join} && exec "$@"', "sh", *_SERVE]
-    return served(command, variables, f"ours_{processes}", rig, generator)
+    by = ["sh", "-c", f'echo $$ > {join} && exec "$@"', "sh"]
+    return _ours(f"ours_{processes}", rig, generator, processes=processes, by=by)
 
 
 def _peer_a(name: str, rig: Rig, generator: Generator) -> Run:
