@@ -64,7 +64,8 @@ def limited(processes: int, join: Path, rig: Rig, generator: Generator) -> Run:
 
 def _peer_a(name: str, rig: Rig, generator: Generator) -> Run:
     command = [str(environment.python()), "-P", "-m", "uvicorn", "bench.peers.a_fastapi:app"]
-    command += ["--port", "{port}", "--no-access-log", "--log-level", "warning"]
+    # All else as it is by default: it logs each request, as the service does.
+    command += ["--port", "{port}"]
     return served(command, {}, name, rig, generator)
 
 
