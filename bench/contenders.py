@@ -132,6 +132,7 @@ TITLES = {
     "peer_c": "C: Go, pgx, amqp091",
     "floor_h": "H: aiohttp answers the body",
     "floor_d": "D: aiohttp and our statement",
+    "floor_e": "E: aiohttp, our commits and relay",
     "floor_p": "P: aio-pika, so many in flight",
     "pgbench": "pgbench, our statement",
 }
@@ -145,6 +146,7 @@ _MAKERS: dict[str, Callable[[str, Rig, Generator], Run]] = {
     "peer_c": _peer_c,
     "floor_h": partial(_floor, "http"),
     "floor_d": partial(_floor, "statement"),
+    "floor_e": partial(_floor, "events"),
     "floor_p": _publishing,
     "pgbench": _pgbench,
 }

@@ -116,7 +116,8 @@ def _measure(
     load = generator.post(
         url, place.key, connections=connections, seconds=seconds, with_keys=with_keys
     )
-    events_left = place.waiting(_CONFIRMED_SECONDS) if child.name.startswith("ours") else 0
+    has_relay = child.name.startswith(("ours", "floor_e"))
+    events_left = place.waiting(_CONFIRMED_SECONDS) if has_relay else 0
     after = _cpu_seconds()
     cpu_ms = {part: (after[part] - before[part]) * 1e3 / max(load.count, 1) for part in after}
     return Measured(load=load, cpu_ms=cpu_ms, events_left=events_left)

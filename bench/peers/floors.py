@@ -1,7 +1,8 @@
 """Floors: parts of a create alone, which no service with these libraries can be faster than.
 
 `http` answers the parsed body; `statement` also stores a campaign with its event and history, by
-one statement, and does nothing else.
+one statement, and does nothing else; `events` stores and publishes them as the service does, and
+does nothing else.
 """
 
 import argparse
@@ -15,9 +16,20 @@ import uvloop
 from aiohttp import web
 
 from bench import storing, versions
-from service import postgres
+from service import (
+    background,
+    backlog,
+    capacity,
+    commits,
+    health,
+    ids,
+    postgres,
+    relay,
+    settings,
+)
+from service.background import BACKGROUND, Background
 from service.history import Version
-from service.settings import Settings
+from service.settings import SETTINGS, Settings
 
 POOL: web.AppKey[postgres.Pool] = web.AppKey("POOL")
 
@@ -40,6 +52,15 @@ def _fresh() -> Version:
     return replace(_VERSION, campaign=replace(_VERSION.campaign, id=next(_IDS)))
 
 
+async def publish(request: web.Request) -> web.Response:
+    body = orjson.loads(await request.read())
+    version = _fresh()
+    event = replace(_VERSION.event, campaign_id=version.campaign.id, id=ids.new())
+    await request.app[commits.COMMITS].store(replace(version, event=event), None)
+    request.app[backlog.BACKLOG].wake()
+    return _created(body)
+
+
 def _created(body: object) -> web.Response:
     return web.Response(status=201, body=orjson.dumps(body), content_type="application/json")
 
@@ -49,24 +70,43 @@ async def readyz(_request: web.Request) -> web.Response:
 
 
 async def database(app: web.Application) -> AsyncIterator[None]:
-    settings = Settings()
-    async with postgres.pool(
-        os.environ["DATABASE_URL"], settings.database_pool_size, settings
-    ) as pool:
+    usual = Settings()
+    async with postgres.pool(os.environ["DATABASE_URL"], usual.database_pool_size, usual) as pool:
         app[POOL] = pool
         yield
 
 
+def add_service(app: web.Application) -> None:
+    """What of the service stores and publishes."""
+    app[SETTINGS] = settings.load(os.environ)
+    app[BACKGROUND] = Background()
+    app.cleanup_ctx.extend(
+        [
+            capacity.context,
+            postgres.context,
+            health.context,
+            relay.context,
+            backlog.context,
+            commits.context,
+            background.context,
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("floor", choices=["http", "statement"])
+    parser.add_argument("floor", choices=["http", "statement", "events"])
+    floor = parser.parse_args().floor
     app = web.Application()
     app.add_routes([web.get("/readyz", readyz)])
-    if parser.parse_args().floor == "http":
+    if floor == "http":
         app.router.add_post("/api/v1/campaigns", answer_body)
-    else:
+    elif floor == "statement":
         app.router.add_post("/api/v1/campaigns", store)
         app.cleanup_ctx.append(database)
+    else:
+        app.router.add_post("/api/v1/campaigns", publish)
+        add_service(app)
     uvloop.install()
     web.run_app(
         app, host="127.0.0.1", port=int(os.environ["HTTP_PORT"]), access_log=None, print=None
