@@ -36,9 +36,10 @@ async def test_a_broker_that_is_short_of_memory_costs_no_request_and_no_event(
         try:
             await load.goes_on()
             await asyncio.sleep(seconds)
+            # Later, those that wait may have left before the broker's command has ended.
+            waited = await _waiting(scene)
         finally:
             await control(rabbitmq, "set_vm_memory_high_watermark", "0.6")
-        waited = await _waiting(scene)
         drained = await emptied(scene.connection, LATEST + waited / LEAST_RATE)
     await scene.check()
     assert waited >= 50
@@ -91,9 +92,9 @@ async def test_a_broker_that_hangs_costs_no_request_and_no_event(
         try:
             await load.goes_on()
             await asyncio.sleep(seconds)
+            waited = await _waiting(scene)
         finally:
             rabbitmq.child.process.send_signal(signal.SIGCONT)
-        waited = await _waiting(scene)
         drained = await emptied(scene.connection, LATEST + waited / LEAST_RATE)
     await scene.check()
     assert waited >= 50
