@@ -72,9 +72,6 @@ class _Field(fields.Field[_Value]):
         self._refusal = refusal
 
     def deserialize(self, value: Any, *_: Any, **__: Any) -> _Value:
-        return self.read(value)
-
-    def read(self, value: Any) -> _Value:
         """Raises: marshmallow.ValidationError."""
         raise NotImplementedError
 
@@ -89,7 +86,7 @@ class Text(_Field[str]):
         self._checks = checks
         self._trimmed = trimmed
 
-    def read(self, value: Any) -> str:
+    def deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str):
             raise ValidationError(self._refusal)
         text = value.strip() if self._trimmed else value
@@ -105,7 +102,7 @@ class Integer(_Field[int]):
         super().__init__(f"Must be an integer from {minimum} to {maximum}.", required=required)
         self._bounds = minimum, maximum
 
-    def read(self, value: Any) -> int:
+    def deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         minimum, maximum = self._bounds
         if type(value) is not int or not minimum <= value <= maximum:
             raise ValidationError(self._refusal)
@@ -119,7 +116,7 @@ class Values(_Field[dict[str, Any]]):
         super().__init__("Must be an object.")
         self._may_be_null = may_be_null
 
-    def read(self, value: Any) -> dict[str, Any]:
+    def deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValidationError(self._refusal)
         if len(value) > MOST_VALUES:
@@ -146,7 +143,7 @@ class Elsewhere(_Field[Any]):
         super().__init__(reason)
         self._allowed = allowed
 
-    def read(self, value: Any) -> Any:
+    def deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) is not type(self._allowed) or value != self._allowed:
             raise ValidationError(self._refusal)
         return value

@@ -8,7 +8,6 @@ from marshmallow import (
     EXCLUDE,
     Schema,
     ValidationError,
-    post_load,
     validate,
     validates_schema,
 )
@@ -61,13 +60,12 @@ class _BodySchema(Schema):
                     error_store.store_error(error.messages, name)
                 continue
             try:
-                values[name] = field.deserialize(value, name, data, partial=partial)
+                values[name] = field.deserialize(value)
             except ValidationError as error:
                 error_store.store_error(error.messages, name)
         return values
 
-    @post_load
-    def to_shape(self, values: dict[str, Any], **_: Any) -> Any:
+    def shaped(self, values: dict[str, Any]) -> Any:
         """Nobody handles raw dictionaries after this."""
         return self.shape(**values)
 
@@ -83,8 +81,6 @@ _VOICEMAIL = "Must be {0} or left out: what is left on a voicemail is decided by
 
 class _SettingsSchema(_BodySchema):
     """`settings` of the official SDK, with its names and defaults."""
-
-    shape = dict
 
     max_concurrent_calls = Elsewhere(5, _PACE.format(5))
     calls_per_minute = Elsewhere(10, _PACE.format(10))
@@ -148,8 +144,7 @@ class _CampaignSchema(_BodySchema):
         if twice:
             raise ValidationError({"settings": twice})
 
-    @post_load
-    def to_shape(self, values: dict[str, Any], **_: Any) -> Any:
+    def shaped(self, values: dict[str, Any]) -> Any:
         """What the SDK calls otherwise gets its own name."""
         settings = values.get("settings", {})
         named = {drafts.SDK_SETTINGS.get(name, name): value for name, value in settings.items()}
@@ -255,7 +250,7 @@ def load_sample(body: object) -> previews.Sample:
     return sample
 
 
-def _load(schema: Schema, body: object) -> Any:
+def _load(schema: _BodySchema, body: object) -> Any:
     if not isinstance(body, dict):
         raise InvalidBody([{"pointer": "#", "detail": "Must be an object."}])
-    return load(schema, body, InvalidBody, partial(body_errors, schema, body))
+    return schema.shaped(load(schema, body, InvalidBody, partial(body_errors, schema, body)))
