@@ -1,6 +1,6 @@
 """HTTP handlers of campaigns: load, call, respond."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import orjson
 from aiohttp import web
@@ -10,7 +10,6 @@ from service.access import TRACE
 from service.auth import CALLER
 from service.campaigns import CAMPAIGNS
 from service.edits import EDITS, Edit
-from service.idempotency import Answer
 from service.limits import LIMITS
 from service.listings import Page
 from service.lists import LISTS
@@ -25,9 +24,10 @@ async def create_campaign(request: web.Request) -> web.Response:
         answer = await request.app[CAMPAIGNS].rehearse(request[CALLER], draft)
         return web.json_bytes_response(answer, dumps=orjson.dumps)
     use_case = request.app[CAMPAIGNS].create_draft
-    return await _created(
+    created = await request.app[LIMITS].counted(
         request, lambda: use_case(request[CALLER], draft, request[TRACE], attempt)
     )
+    return created.response()
 
 
 async def duplicate_campaign(request: web.Request) -> web.Response:
@@ -35,16 +35,9 @@ async def duplicate_campaign(request: web.Request) -> web.Response:
     patch = schemas.load_merge_patch(await bodies.read(request, otherwise={}))
     attempt = idempotency.attempt(request, patch.said)
     use_case, campaign_id = request.app[CAMPAIGNS].duplicate, _id(request)
-    return await _created(
+    created = await request.app[LIMITS].counted(
         request, lambda: use_case(request[CALLER], campaign_id, patch, request[TRACE], attempt)
     )
-
-
-async def _created(request: web.Request, create: Callable[[], Awaitable[Answer]]) -> web.Response:
-    with request.app[LIMITS].creating(request) as take_back:
-        created = await create()
-        if created.replayed:
-            take_back()
     return created.response()
 
 

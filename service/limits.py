@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from aiohttp.typedefs import Handler
 from cachetools import LRUCache
 
 from service.auth import CALLER
+from service.idempotency import Answer
 from service.settings import SETTINGS, Settings
 
 # Buckets that are remembered for each limit; one that is forgotten is full again.
@@ -120,28 +120,28 @@ class Limits:
         if self._requests:
             _take(request, self._requests, (caller.organization_id, caller.key_id))
 
-    @contextmanager
-    def creating(self, request: web.Request) -> Iterator[Callable[[], None]]:
-        """Count a create; the function that is given takes that back, and so does a failure.
+    async def counted(
+        self, request: web.Request, create: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
+        """Count a create, unless it fails, or turns out to be an earlier one.
 
         Raises:
             Exceeded: the organization has created enough for now.
+            whatever `create` raises.
         """
         if self._creates is None:
-            yield lambda: None
-            return
-        buckets, whose = self._creates, request[CALLER].organization_id
-        _take(request, buckets, whose)
-
-        def take_back() -> None:
-            buckets.give_back(whose)
-            request[QUOTAS].pop()
-
+            return await create()
+        whose = request[CALLER].organization_id
+        _take(request, self._creates, whose)
+        is_new = False
         try:
-            yield take_back
-        except BaseException:
-            take_back()
-            raise
+            answer = await create()
+            is_new = not answer.replayed
+            return answer
+        finally:
+            if not is_new:
+                self._creates.give_back(whose)
+                request[QUOTAS].pop()
 
 
 def _take(request: web.Request, buckets: Buckets, whose: Hashable) -> None:
