@@ -21,6 +21,6 @@ def example() -> Version:
     return Version(
         campaign=campaign,
         change=Change.to(campaign, "created", [], caller, trace),
-        event=events.created(campaign, draft.template_variables(), trace),
+        event=events.created(campaign, campaign.to_json(), draft.template_variables(), trace),
         answer=Answer(201, {}, campaign.to_json()),
     )

@@ -147,11 +147,12 @@ async def find(connection: postgres.Connection, organization_id: int, campaign_i
 
 def _first_version(campaign: Campaign, draft: Draft, caller: Caller, trace: Trace) -> Version:
     headers = {"Location": f"/api/v1/campaigns/{campaign.id}", "ETag": campaign.etag}
+    shown = campaign.to_json()
     return Version(
         campaign=campaign,
         change=Change.to(campaign, "created", [], caller, trace),
-        event=events.created(campaign, draft.template_variables(), trace),
-        answer=Answer(201, headers, campaign.to_json()),
+        event=events.created(campaign, shown, draft.template_variables(), trace),
+        answer=Answer(201, headers, shown),
     )
 
 

@@ -24,7 +24,8 @@ UPDATED = "campaign.updated"
 DELETED = "campaign.deleted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, as campaigns are not.
+@dataclass(slots=True, kw_only=True)
 class Event:
     """An event as the outbox keeps it: `body` is complete and never made a second time."""
 
@@ -38,9 +39,12 @@ class Event:
     time: datetime
 
 
-def created(campaign: Campaign, variables: Variables, trace: Trace) -> Event:
-    """Tell that a draft exists, with all that a consumer would otherwise have to ask for."""
-    return _event(CREATED, campaign, {"template_variables": variables}, trace)
+def created(campaign: Campaign, shown: bytes, variables: Variables, trace: Trace) -> Event:
+    """Tell that a draft exists, with all that a consumer would otherwise have to ask for.
+
+    `shown` is the campaign as the API shows it.
+    """
+    return _event(CREATED, campaign, shown, {"template_variables": variables}, trace)
 
 
 def updated(
@@ -53,15 +57,17 @@ def updated(
         "old_version": campaign.version - 1,
         "new_version": campaign.version,
     }
-    return _event(UPDATED, campaign, data, trace)
+    return _event(UPDATED, campaign, campaign.to_json(), data, trace)
 
 
 def deleted(campaign: Campaign, trace: Trace) -> Event:
     """Tell that a campaign is gone, and what it was."""
-    return _event(DELETED, campaign, {}, trace)
+    return _event(DELETED, campaign, campaign.to_json(), {}, trace)
 
 
-def _event(event_type: str, campaign: Campaign, data: dict[str, object], trace: Trace) -> Event:
+def _event(
+    event_type: str, campaign: Campaign, shown: bytes, data: dict[str, object], trace: Trace
+) -> Event:
     event_id = ids.new()
     headers = trace.as_headers()
     body = {
@@ -79,7 +85,7 @@ def _event(event_type: str, campaign: Campaign, data: dict[str, object], trace: 
         "dataschema": f"urn:campaign-service:event:{event_type}:1",
         # Extension names may hold letters and digits only.
         **{name.replace("-", ""): value for name, value in headers.items()},
-        "data": {"campaign": campaign} | data,
+        "data": {"campaign": orjson.Fragment(shown)} | data,
     }
     return Event(
         organization_id=campaign.organization_id,

@@ -38,7 +38,7 @@ def of(sample: Sample) -> Preview:
     template = templates.parse(sample.template)
     rendered = template.render(sample.variables, sample.fallback_values)
     given = template.given_by(sample.variables)
-    variables = templates.variables([template], sample.fallback_values)
+    variables = templates.variables([sample.template], sample.fallback_values)
     return Preview(
         rendered_template=rendered,
         template_variables=variables,

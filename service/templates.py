@@ -4,7 +4,7 @@ Services that send the messages call the same code: `parse(source).render(contac
 The language is described in `docs/templates.md`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -42,8 +42,8 @@ class ValueRefused(Exception):
 class Variables:
     """Names in templates: `required` ones must come with each contact, `optional` ones may."""
 
-    required: list[str]
-    optional: list[str]
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +116,15 @@ def parse(source: str) -> Template:
     return Template(body, frozenset(uses.names), frozenset(uses.bare))
 
 
-def variables(templates: Iterable[Template], fallbacks: Collection[str]) -> Variables:
+def variables(sources: Collection[str], fallbacks: Collection[str]) -> Variables:
     """Class the names of one campaign; any fallback, `default()` or system value makes optional."""
-    templates = list(templates)
+    return _variables(tuple(sources), frozenset(fallbacks))
+
+
+@lru_cache(maxsize=64)
+def _variables(sources: tuple[str, ...], fallbacks: frozenset[str]) -> Variables:
+    templates = [parse(source) for source in sources]
     names = frozenset().union(*(template.names for template in templates))
     bare = frozenset().union(*(template.bare for template in templates))
-    required = bare - SYSTEM_VALUES.keys() - frozenset(fallbacks)
-    return Variables(required=sorted(required), optional=sorted(names - required))
+    required = bare - SYSTEM_VALUES.keys() - fallbacks
+    return Variables(required=tuple(sorted(required)), optional=tuple(sorted(names - required)))

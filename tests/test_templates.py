@@ -9,8 +9,8 @@ from service import templates
 
 
 def classed(*sources: str, fallbacks: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
-    found = templates.variables([templates.parse(source) for source in sources], fallbacks)
-    return found.required, found.optional
+    found = templates.variables(sources, fallbacks)
+    return list(found.required), list(found.optional)
 
 
 def said(source: str, fallbacks: dict[str, Any] | None = None, **contact: Any) -> str:
