@@ -24,7 +24,7 @@ SDK_SETTINGS = {
 _SETTINGS = attrgetter(*SDK_SETTINGS.values())
 
 
-# Nobody changes a draft or a campaign, but as frozen ones they would take half as long again to make.
+# Nobody changes a draft or a campaign, but it would take half as long again to make a frozen one.
 @dataclass(slots=True, kw_only=True)
 class Draft:
     """What a caller may say of a campaign, with the published defaults."""
