@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -46,6 +47,21 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return seen
 
 
+@pytest.fixture
+def loans(pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """The connections that were borrowed."""
+    real, seen = pool.acquire, []
+
+    @asynccontextmanager
+    async def acquire() -> AsyncIterator[Connection]:
+        async with real() as connection:
+            seen.append(connection)
+            yield connection
+
+    monkeypatch.setattr(pool, "acquire", acquire)
+    return seen
+
+
 def version(number: int, **said: object) -> Version:
     made = versions.example()
     campaign = replace(made.campaign, id=number, **said)  # type: ignore[arg-type] # as the test says
@@ -77,6 +93,45 @@ async def test_drafts_that_come_at_the_same_time_share_a_statement(
     assert all(await asyncio.gather(*made))
     assert [len(batch) for batch in batches] == [100, 100, 50]
     assert await stored(connection) == [*range(1, 251)]
+
+
+async def test_a_draft_that_comes_soon_gets_the_connection_of_the_last_one(
+    commits: Commits, loans: list[Connection]
+) -> None:
+    for number in range(1, 6):
+        assert await commits.store(version(number), None)
+    assert len(loans) == 1
+
+
+async def test_a_connection_for_which_nobody_comes_is_given_back(
+    commits: Commits, pool: postgres.Pool
+) -> None:
+    assert await commits.store(version(1), None)
+    assert await commits.store(version(2), None)
+    await eventually(lambda: _is_idle(pool), 5, "the connection")
+
+
+async def test_at_the_end_no_connection_is_kept_for_others(
+    commits: Commits, pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.commits._LINGER_SECONDS", 600)
+    assert await commits.store(version(1), None)
+    commits.close()
+    await eventually(lambda: _is_idle(pool), 5, "the connection")
+
+
+async def test_a_connection_that_breaks_while_it_is_kept_fails_nobody(
+    commits: Commits,
+    connection: Connection,
+    owner: Settings,
+    loans: list[Connection],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.commits._LINGER_SECONDS", 600)
+    assert await commits.store(version(1), None)
+    await _end_session(owner, loans[0])
+    assert await commits.store(version(2), None)
+    assert await stored(connection) == [1, 2]
 
 
 async def test_a_draft_that_cannot_be_stored_fails_no_other(
@@ -210,6 +265,25 @@ async def test_batches_with_the_same_keys_in_another_order_do_not_wait_for_each_
         made += [other.store(version(next(numbers)), attempt(key)) for key in reversed(keys)]
         assert sum(await asyncio.gather(*made)) == len(keys)
     await eventually(lambda: _count(connection, 20 * 40), 5, "all campaigns")
+
+
+async def _is_idle(pool: postgres.Pool) -> bool:
+    return pool._pool.get_idle_size() == pool._pool.get_size()
+
+
+async def _end_session(owner: Settings, connection: Connection) -> None:
+    session = connection.get_server_pid()
+    async with postgres.connect(owner) as other:
+        await other.execute("SELECT pg_terminate_backend($1, 5000)", session)
+    # The process has to hear of it, too, as it does of one that ended a while ago.
+    await eventually(lambda: _is_lost(connection), 5, "the end")
+
+
+async def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def _count(connection: Connection, number: int) -> bool:
