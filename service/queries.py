@@ -134,9 +134,20 @@ async def create_drafts(
 
     No two of them have the same key.
     """
-    columns = zip(*(_first_version(*draft) for draft in drafts_), strict=True)
-    rows = await connection.fetch(STATEMENTS["create_drafts"], *columns, kept)
+    first, *others = (_first_version(*draft) for draft in drafts_)
+    if others:
+        columns = zip(first, *others, strict=True)
+        rows = await connection.fetch(STATEMENTS["create_drafts"], *columns, kept)
+    else:
+        rows = await connection.fetch(_CREATE_ONE, *first, kept)
     return {row["id"] for row in rows}
+
+
+# The same for a draft that comes alone: to make an array of each of its values, and a row of these
+# again, is a tenth of the time that this takes.
+_CREATE_ONE = re.sub(
+    r"unnest\(([^)]*)\)", r"(VALUES (\1))", STATEMENTS["create_drafts"].replace("[]", "")
+)
 
 
 def _first_version(

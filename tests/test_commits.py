@@ -95,6 +95,34 @@ async def test_drafts_that_come_at_the_same_time_share_a_statement(
     assert await stored(connection) == [*range(1, 251)]
 
 
+TABLES = ["campaigns", "campaign_history", "outbox", "idempotency_records"]
+TOLD_APART = {"id", "campaign_id", "key", "fingerprint", "created_at", "next_attempt_at"}
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_a_draft_that_comes_alone_is_stored_as_those_that_come_together(
+    commits: Commits, batches: list[list[int]], connection: Connection, table: str
+) -> None:
+    made = version(1)
+    campaign, event = made.campaign, made.event
+    alone, *together = [
+        replace(
+            made,
+            campaign=replace(campaign, id=number),
+            event=replace(event, campaign_id=number),
+        )
+        for number in (1, 2, 3)
+    ]
+    await commits.store(alone, attempt("1"))
+    await asyncio.gather(*(commits.store(one, attempt(f"{one.campaign.id}")) for one in together))
+    assert batches == [[1], [2, 3]]
+    first, *others = [
+        {name: value for name, value in row.items() if name not in TOLD_APART}
+        for row in await connection.fetch(f"TABLE {table}")
+    ]
+    assert others == [first, first]
+
+
 async def test_a_draft_that_comes_soon_gets_the_connection_of_the_last_one(
     commits: Commits, loans: list[Connection]
 ) -> None:
