@@ -121,6 +121,7 @@ def variables(sources: Collection[str], fallbacks: Collection[str]) -> Variables
     return _variables(tuple(sources), frozenset(fallbacks))
 
 
+# Each may take 300 KB at the worst, all of them 20 MB.
 @lru_cache(maxsize=64)
 def _variables(sources: tuple[str, ...], fallbacks: frozenset[str]) -> Variables:
     templates = [parse(source) for source in sources]
