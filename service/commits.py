@@ -25,9 +25,9 @@ _MOST = 100
 # Seconds for which one statement may hold up those who wait; then another one is begun beside it.
 _PATIENCE_SECONDS = 0.05
 
-# Seconds for which a connection is kept for the next draft; to borrow one for each, and to give it
-# back again, is 7 % of the time that a create takes alone.
-_LINGER_SECONDS = 0.1
+# Seconds, at least, and twice as many at most, for which a connection is kept for the next draft.
+# To borrow one for each, and to give it back again, is 7 % of the time that a create takes alone.
+_LINGER_SECONDS = 0.02
 
 _Key = tuple[int, str, str]
 
@@ -100,8 +100,8 @@ class Commits:
             self._keys[key] = draft.stored
             draft.stored.add_done_callback(lambda _: self._keys.pop(key))
         self._waiting.append(draft)
-        if self._arrival:
-            self._wake()
+        if self._arrival and not self._arrival.done():
+            self._arrival.set_result(None)
         elif not self._lanes:
             self._open_lane()
         elif not self._review:
@@ -177,13 +177,13 @@ class Commits:
             draft.tell(stored)
 
     async def _next(self, connection: postgres.Connection) -> list[_Draft]:
-        """Those who wait by now, or else who comes soon; nobody, if it needs a new connection."""
+        """Those who wait by now, or else who comes soon; nobody, if this may not be kept."""
         if self._waiting:
             # Who was told goes first, so that more can share the next statement.
             await asyncio.sleep(0)
         elif not (self._arrival or self._closing):
             await self._linger()
-        return [] if connection.is_closed() else self._take()
+        return self._take() if self._pool.may_keep(connection) else []
 
     async def _linger(self) -> None:
         self._arrival = asyncio.get_running_loop().create_future()

@@ -36,30 +36,47 @@ class Unavailable(Exception):
 
 
 class Pool:
-    """Connections of one login, lent for a transaction each; every wait has a deadline."""
+    """Connections of one login, lent for as long as `may_keep` says; every wait has a deadline."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", timeout_seconds: float) -> None:
         self._pool = pool
         self._timeout_seconds = timeout_seconds
         self._expired_at = float("-inf")
+        self._waiting = 0
+        # Those that need not be made anew before they are used again.
+        self._lent: set[Connection] = set()
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Borrow a connection.
+        """Borrow a connection, for a transaction and then for as long as it may be kept.
 
         Raises:
             Unavailable: there is none in time, or it broke while it was used.
         """
         with _translated_errors():
-            connection = await self._pool.acquire(timeout=self._timeout_seconds)
+            self._waiting += 1
+            try:
+                connection = await self._pool.acquire(timeout=self._timeout_seconds)
+            finally:
+                self._waiting -= 1
+            self._lent.add(connection)
             try:
                 yield connection
             except (asyncpg.ReadOnlySQLTransactionError, TimeoutError) as error:
                 await self._expire(type(error).__name__)
                 raise
             finally:
+                self._lent.discard(connection)
                 # One whose statement was cut off waits for the server to hear of it.
                 await self._pool.release(connection, timeout=_CLOSING_SECONDS)
+
+    def may_keep(self, connection: Connection) -> bool:
+        """Whether it may be used for another transaction: it works, and nobody waits for one."""
+        try:
+            return connection in self._lent and not self._waiting and not connection.is_closed()
+        except asyncpg.InterfaceError:
+            # The pool has taken it back when it broke.
+            return False
 
     async def _expire(self, reason: str) -> None:
         """Have every connection made anew before it is used again, to whichever server is best now.
@@ -70,6 +87,7 @@ class Pool:
         now = asyncio.get_running_loop().time()
         if now - self._expired_at >= _EXPIRY_SECONDS:
             self._expired_at = now
+            self._lent.clear()
             logger.warning("connecting to the database anew", reason=reason)
             await self._pool.expire_connections()
 

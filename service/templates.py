@@ -121,8 +121,8 @@ def variables(sources: Collection[str], fallbacks: Collection[str]) -> Variables
     return _variables(tuple(sources), frozenset(fallbacks))
 
 
-# Each may take 300 KB at the worst, all of them 20 MB.
-@lru_cache(maxsize=64)
+# Each may take 750 KB at the worst, all of them 24 MB.
+@lru_cache(maxsize=32)
 def _variables(sources: tuple[str, ...], fallbacks: frozenset[str]) -> Variables:
     templates = [parse(source) for source in sources]
     names = frozenset().union(*(template.names for template in templates))

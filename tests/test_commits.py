@@ -2,21 +2,23 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 
 import asyncpg
 import pytest
+from aiohttp import web
 
 from bench import versions
 from service import postgres, queries
-from service.commits import Commits
+from service.commits import COMMITS, Commits, context
 from service.history import Version
 from service.idempotency import Attempt
 from service.postgres import Connection
-from service.settings import Settings
+from service.settings import SETTINGS, Settings
 from tests.conftest import somebody_waits_for_a_lock
 from tests.consumers import eventually
 
@@ -140,12 +142,61 @@ async def test_a_connection_for_which_nobody_comes_is_given_back(
 
 
 async def test_at_the_end_no_connection_is_kept_for_others(
-    commits: Commits, pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch
+    pool: postgres.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.commits._LINGER_SECONDS", 600)
+    app = web.Application()
+    app[postgres.POOL], app[SETTINGS] = pool, settings
+    async with asynccontextmanager(context)(app):
+        assert await app[COMMITS].store(version(1), None)
+    await eventually(lambda: _is_idle(pool), 5, "the connection")
+
+
+async def test_whoever_waits_for_a_connection_gets_it_however_many_drafts_come(
+    settings: Settings,
+) -> None:
+    impatient = replace(settings, database_pool_size=2, database_timeout_seconds=2)
+    async with postgres.pool(settings.database_url, 2, impatient) as pool, pool.acquire():
+        commits = Commits(pool, impatient)
+        assert await commits.store(version(1), None)
+
+        async def create(numbers: Iterable[int]) -> None:
+            for number in numbers:
+                assert await commits.store(version(number), None)
+
+        creating = [asyncio.create_task(create(count(start, 10))) for start in range(2, 10)]
+        for _ in range(20):
+            async with pool.acquire():
+                assert not any(task.done() for task in creating)
+        for task in creating:
+            task.cancel()
+        await asyncio.wait(creating)
+
+
+async def test_a_connection_to_be_made_anew_is_not_kept(
+    commits: Commits, pool: postgres.Pool, loans: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.commits._LINGER_SECONDS", 600)
     assert await commits.store(version(1), None)
-    commits.close()
-    await eventually(lambda: _is_idle(pool), 5, "the connection")
+    # As by a request that found its server to be a standby.
+    await pool._expire("test")
+    assert await commits.store(version(2), None)
+    assert len(loans) == 2
+
+
+async def test_too_many_for_one_statement_are_looked_after_though_a_lane_was_idle(
+    commits: Commits,
+    batches: list[list[int]],
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.commits._LINGER_SECONDS", 600)
+    assert await commits.store(version(1), None)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE campaigns")
+        many = [asyncio.create_task(commits.store(version(n), None)) for n in range(2, 152)]
+        await eventually(lambda: _sizes(batches, [1, 100, 50]), 4, "another statement beside it")
+    assert all(await asyncio.gather(*many))
 
 
 async def test_a_connection_that_breaks_while_it_is_kept_fails_nobody(
@@ -293,6 +344,10 @@ async def test_batches_with_the_same_keys_in_another_order_do_not_wait_for_each_
         made += [other.store(version(next(numbers)), attempt(key)) for key in reversed(keys)]
         assert sum(await asyncio.gather(*made)) == len(keys)
     await eventually(lambda: _count(connection, 20 * 40), 5, "all campaigns")
+
+
+async def _sizes(batches: list[list[int]], sizes: list[int]) -> bool:
+    return [len(batch) for batch in batches] == sizes
 
 
 async def _is_idle(pool: postgres.Pool) -> bool:
