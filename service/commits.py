@@ -62,7 +62,8 @@ class Commits:
         self._most_lanes = settings.database_pool_size // 2
         self._lanes: set[asyncio.Task[None] | None] = set()
         self._waiting: deque[_Draft] = deque()
-        # What the one lane waits for that has nothing to do, and when it is looked for last.
+        # What a lane waits for that has nothing to do, of which there is one at most; and the timer
+        # at which it waits no longer.
         self._arrival: asyncio.Future[None] | None = None
         self._end: asyncio.TimerHandle | None = None
         self._closing = False
@@ -100,11 +101,9 @@ class Commits:
             self._keys[key] = draft.stored
             draft.stored.add_done_callback(lambda _: self._keys.pop(key))
         self._waiting.append(draft)
-        if self._arrival and not self._arrival.done():
-            self._arrival.set_result(None)
-        elif not self._lanes:
+        if not self._lanes:
             self._open_lane()
-        elif not self._review:
+        elif not self._wake() and not self._review:
             self._review_later()
         return await draft.stored
 
@@ -207,9 +206,12 @@ class Commits:
         elif self._arrival:
             self._end_later(self._arrival)
 
-    def _wake(self) -> None:
-        if self._arrival and not self._arrival.done():
-            self._arrival.set_result(None)
+    def _wake(self) -> bool:
+        """Whether there is a lane that had nothing to do, and begins now."""
+        if self._arrival is None or self._arrival.done():
+            return False
+        self._arrival.set_result(None)
+        return True
 
     def close(self) -> None:
         """Keep no connection for drafts that will not come."""

@@ -66,9 +66,13 @@ def loans(pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch) -> list[Connecti
 
 def version(number: int, **said: object) -> Version:
     made = versions.example()
-    campaign = replace(made.campaign, id=number, **said)  # type: ignore[arg-type] # as the test says
-    event = replace(made.event, campaign_id=number)
-    return replace(made, campaign=campaign, event=event)
+    campaign = replace(made.campaign, **said)  # type: ignore[arg-type] # as the test says
+    return numbered(replace(made, campaign=campaign), number)
+
+
+def numbered(made: Version, number: int) -> Version:
+    campaign = replace(made.campaign, id=number)
+    return replace(made, campaign=campaign, event=replace(made.event, campaign_id=number))
 
 
 def attempt(key: str) -> Attempt:
@@ -106,17 +110,9 @@ async def test_a_draft_that_comes_alone_is_stored_as_those_that_come_together(
     commits: Commits, batches: list[list[int]], connection: Connection, table: str
 ) -> None:
     made = version(1)
-    campaign, event = made.campaign, made.event
-    alone, *together = [
-        replace(
-            made,
-            campaign=replace(campaign, id=number),
-            event=replace(event, campaign_id=number),
-        )
-        for number in (1, 2, 3)
-    ]
-    await commits.store(alone, attempt("1"))
-    await asyncio.gather(*(commits.store(one, attempt(f"{one.campaign.id}")) for one in together))
+    await commits.store(made, attempt("1"))
+    together = [(numbered(made, number), attempt(f"{number}")) for number in (2, 3)]
+    await asyncio.gather(*(commits.store(*one) for one in together))
     assert batches == [[1], [2, 3]]
     first, *others = [
         {name: value for name, value in row.items() if name not in TOLD_APART}
