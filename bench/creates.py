@@ -1,8 +1,8 @@
 """How many campaigns are created a second, and how fast each: the service beside what one would
 otherwise write, and beside the parts that none can do without.
 
-All share a machine with the servers and the load, so the ratios are what to compare. In each round
-every contender is started, measured and ended once; bench/README.md tells what each one does.
+All share a machine with the servers and the load, so the ratios are what to compare. All are up all
+the time, and take turns of a second or so; bench/README.md tells what each one does.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,12 +23,10 @@ from bench import contenders, figures, plot
 from bench.contenders import Contender
 from bench.load import generator
 from bench.rig import rig
-from bench.served import Measured
+from bench.served import Measure, Measured
 from dev.console import Failure, say
 
 RESULTS = Path(__file__).with_name("results") / "creates.json"
-
-Measurements = dict[tuple[str, int], list[Measured]]
 
 
 def main() -> int:
@@ -46,7 +45,7 @@ def main() -> int:
         print(f"run: nobody could be measured: {left_out}", file=sys.stderr)
         return 1
     rows = [figures.row(name, connections, one) for (name, connections), one in measured.items()]
-    met = figures.targets(rows)
+    met = figures.targets(measured)
     kept = {
         "machine": machine,
         "rounds": options.rounds,
@@ -73,9 +72,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./run bench creates", description=__doc__)
     names = ", ".join(contenders.TITLES)
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="default: 20")
     parser.add_argument(
-        "--seconds", type=int, default=5, metavar="N", help="of each measurement; default: 5"
+        "--seconds", type=int, default=1, metavar="N", help="of each turn; default: 1"
     )
     parser.add_argument(
         "--connections", type=int, nargs="+", default=[1, 32, 128], metavar="N",
@@ -92,32 +91,54 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(
     found: Sequence[Contender], left_out: dict[str, str], options: argparse.Namespace
-) -> Measurements:
-    """Let one after the other run, in another order in every other round.
+) -> dict[tuple[str, int], list[Measured]]:
+    """Let them take turns, in another order in every other round.
 
     One that fails is left out from there on, with all that was seen of it.
     """
-    measured: Measurements = defaultdict(list)
-    for number in range(1, options.rounds + 1):
-        # Whoever comes first must not always be the same.
-        for contender in found if number % 2 else reversed(found):
-            if contender.name in left_out:
-                continue
-            try:
-                with contender.run() as measure_one:
-                    for connections in options.connections:
-                        one = measure_one(connections, options.seconds)
-                        measured[contender.name, connections].append(one)
-                        say(
-                            f"{number}/{options.rounds} {contender.name} at {connections}: "
-                            f"{one.load.per_second:,.0f}/s, p99 {one.load.p99_ms:.1f} ms"
-                        )
-            except Failure as failure:
-                say(str(failure))
-                left_out[contender.name] = str(failure)
+    measured: dict[tuple[str, int], list[Measured]] = defaultdict(list)
+    with ExitStack() as until_all_are_measured:
+        running = _start(found, left_out, until_all_are_measured)
+        for number in range(1, options.rounds + 1):
+            for connections in options.connections:
+                # Whoever comes first must not always be the same.
+                for name in list(running) if number % 2 else list(reversed(running)):
+                    try:
+                        one = running[name](connections, options.seconds)
+                    except Failure as failure:
+                        _leave_out(name, failure, left_out)
+                        del running[name]
+                    else:
+                        measured[name, connections].append(one)
+                say(f"{number}/{options.rounds} at {connections}: {_last(measured, connections)}")
     order = list(contenders.TITLES)
     kept = [(key, rounds) for key, rounds in measured.items() if key[0] not in left_out]
     return dict(sorted(kept, key=lambda item: (order.index(item[0][0]), item[0][1])))
+
+
+def _start(
+    found: Sequence[Contender], left_out: dict[str, str], stack: ExitStack
+) -> dict[str, Measure]:
+    running = {}
+    for contender in found:
+        try:
+            running[contender.name] = stack.enter_context(contender.run())
+        except Failure as failure:
+            _leave_out(contender.name, failure, left_out)
+    return running
+
+
+def _leave_out(name: str, failure: Failure, left_out: dict[str, str]) -> None:
+    say(str(failure))
+    left_out[name] = str(failure)
+
+
+def _last(measured: figures.Measurements, connections: int) -> str:
+    return ", ".join(
+        f"{name} {rounds[-1].load.per_second:,.0f}/s"
+        for (name, at_once), rounds in measured.items()
+        if at_once == connections
+    )
 
 
 def _machine() -> dict[str, str]:

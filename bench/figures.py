@@ -1,8 +1,8 @@
 """What several rounds come to: medians, and how they compare with the targets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 
 from tabulate import tabulate
 
@@ -11,6 +11,9 @@ from bench.served import Measured
 
 _PARTS = ("own", "PostgreSQL", "RabbitMQ")
 _CPU = [f"CPU ms, {part}" for part in _PARTS]
+
+# The rounds of a contender at so many connections.
+Measurements = Mapping[tuple[str, int], Sequence[Measured]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +40,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Ours against another's figure; None: one of them was not measured."""
+    """Ours against another's figure of the same round; None: one of them was not measured.
+
+    The median of all rounds, and what a quarter of them is below, or above.
+    """
 
     what: str
     limit: str
     ratio: float | None
+    lower: float | None
+    upper: float | None
     is_met: bool | None
 
 
@@ -64,24 +72,26 @@ def row(contender: str, connections: int, rounds: Sequence[Measured]) -> Row:
     )
 
 
-def targets(rows: Iterable[Row]) -> list[Target]:
+def targets(measured: Measurements) -> list[Target]:
     """Each target with what was measured."""
-    found = {(row.contender, row.connections): row for row in rows}
 
     def target(
         what: str, figure: str, ours: str, other: str, connections: int, limit: float
     ) -> Target:
         # Of rates, ours is to be higher; of times, lower.
         is_rate = figure == "per_second"
-        one, two = found.get((ours, connections)), found.get((other, connections))
-        ratio = getattr(one, figure) / getattr(two, figure) if one and two else None
+        one, two = measured.get((ours, connections)), measured.get((other, connections))
+        lower, ratio, upper = _ratios(one, two, figure) if one and two else (None, None, None)
         return Target(
             what=what.format(connections),
             limit=f"{'>=' if is_rate else '<='} {limit:g}",
-            ratio=None if ratio is None else round(ratio, 3),
+            ratio=ratio,
+            lower=lower,
+            upper=upper,
             is_met=None
             if one is None or ratio is None
-            else one.counts and (ratio >= limit if is_rate else ratio <= limit),
+            else row(ours, connections, one).counts
+            and (ratio >= limit if is_rate else ratio <= limit),
         )
 
     rates = [
@@ -100,6 +110,19 @@ def targets(rows: Iterable[Row]) -> list[Target]:
         target("p99 at {} connections, against A", "p99_ms", "ours", "peer_a", 32, 0.25),
         target("p50 at {} connection, against A", "p50_ms", "ours", "peer_a", 1, 0.333),
     ]
+
+
+def _ratios(
+    ours: Sequence[Measured], others: Sequence[Measured], figure: str
+) -> tuple[float, float, float]:
+    """The quartiles: in a round, the machine is as slow or fast for one as for the other."""
+    ratios = [
+        getattr(one.load, figure) / getattr(other.load, figure)
+        for one, other in zip(ours, others, strict=True)
+    ]
+    # It wants two of them at least.
+    lower, middle, upper = quantiles(ratios * 2 if len(ratios) == 1 else ratios, method="inclusive")
+    return round(lower, 3), round(middle, 3), round(upper, 3)
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -136,8 +159,16 @@ def targets_table(found: Iterable[Target]) -> str:
     """The targets for people, in Markdown."""
     words = {True: "yes", False: "no", None: "not measured"}
     lines = [
-        [one.what, one.limit, "" if one.ratio is None else f"{one.ratio:.2f}", words[one.is_met]]
+        [
+            one.what,
+            one.limit,
+            *(
+                "" if ratio is None else f"{ratio:.2f}"
+                for ratio in (one.ratio, one.lower, one.upper)
+            ),
+            words[one.is_met],
+        ]
         for one in found
     ]
-    columns = ["ratio", "target", "measured", "met"]
+    columns = ["ratio", "target", "measured", "quarter below", "quarter above", "met"]
     return tabulate(lines, columns, tablefmt="github", disable_numparse=True)

@@ -112,23 +112,33 @@ def _measure(
     with_keys: bool,
 ) -> Measured:
     place.clean()
-    before = _cpu_seconds()
+    before = _cpu_seconds(child)
     load = generator.post(
         url, place.key, connections=connections, seconds=seconds, with_keys=with_keys
     )
     has_relay = child.name.startswith(("ours", "floor_e"))
     events_left = place.waiting(_CONFIRMED_SECONDS) if has_relay else 0
-    after = _cpu_seconds()
+    after = _cpu_seconds(child)
     cpu_ms = {part: (after[part] - before[part]) * 1e3 / max(load.count, 1) for part in after}
     return Measured(load=load, cpu_ms=cpu_ms, events_left=events_left)
 
 
-def _cpu_seconds() -> dict[str, float]:
-    """What all that we have started and that still runs has used; the load generator has ended."""
+def _cpu_seconds(child: Child) -> dict[str, float]:
+    """What the contender and the servers have used; the load generator has ended."""
     used: dict[str, float] = defaultdict(float)
+    own = _pids(child)
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            # With those of its children that have ended, as connections of PostgreSQL may have.
-            used[_SERVERS.get(process.name(), "own")] += sum(times[:4])
+            part = _SERVERS.get(process.name(), "own" if process.pid in own else None)
+            if part:
+                # With those of its children that have ended, as connections of PostgreSQL may have.
+                used[part] += sum(process.cpu_times()[:4])
     return used
+
+
+def _pids(child: Child) -> set[int]:
+    """Of all its processes; none, if it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        main = psutil.Process(child.process.pid)
+        return {main.pid, *(process.pid for process in main.children(recursive=True))}
+    return set()

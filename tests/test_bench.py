@@ -22,8 +22,9 @@ def rows(**rates: float) -> list[Row]:
     return [figures.row(name, 32, [measured(rate)]) for name, rate in rates.items()]
 
 
-def verdicts(found: list[Row]) -> dict[str, bool | None]:
-    return {target.what: target.is_met for target in figures.targets(found)}
+def verdicts(**rounds: list[Measured]) -> dict[str, bool | None]:
+    found = figures.targets({(name, 32): seen for name, seen in rounds.items()})
+    return {target.what: target.is_met for target in found}
 
 
 AGAINST_A = "creates/s at 32 connections, against A"
@@ -40,22 +41,31 @@ def test_a_row_is_the_median_of_its_rounds_between_the_slowest_and_the_fastest()
 
 @pytest.mark.parametrize(("rate", "is_met"), [(600, True), (599, False)])
 def test_a_target_for_a_rate_is_met_from_its_limit_on(rate: float, is_met: bool) -> None:
-    assert verdicts(rows(ours=rate, peer_a=100))[AGAINST_A] is is_met
+    assert verdicts(ours=[measured(rate)], peer_a=[measured(100)])[AGAINST_A] is is_met
 
 
 @pytest.mark.parametrize(("rate", "is_met"), [(400, True), (399, False)])
 def test_a_target_for_a_time_is_met_up_to_its_limit(rate: float, is_met: bool) -> None:
-    assert verdicts(rows(ours=rate, peer_a=100))[P99_AGAINST_A] is is_met
+    assert verdicts(ours=[measured(rate)], peer_a=[measured(100)])[P99_AGAINST_A] is is_met
 
 
 def test_a_rate_that_leaves_events_behind_meets_no_target() -> None:
-    ours, peer = rows(ours=10_000, peer_a=100)
+    ours = [measured(10_000, events_left=1)]
 
-    assert verdicts([replace(ours, events_left=1), peer])[AGAINST_A] is False
+    assert verdicts(ours=ours, peer_a=[measured(100)])[AGAINST_A] is False
+
+
+def test_two_are_compared_by_the_median_of_their_ratios_in_the_same_round() -> None:
+    ours = [measured(rate) for rate in (600, 1_200, 700)]
+    peer = [measured(rate) for rate in (100, 200, 200)]
+
+    (against_a, *_) = figures.targets({("ours", 32): ours, ("peer_a", 32): peer})
+
+    assert (against_a.lower, against_a.ratio, against_a.upper) == (4.75, 6, 6)
 
 
 def test_a_target_is_open_while_one_of_the_two_is_not_measured() -> None:
-    assert set(verdicts(rows(ours=100)).values()) == {None}
+    assert set(verdicts(ours=[measured(100)]).values()) == {None}
 
 
 def test_two_processes_are_compared_with_one_by_their_medians() -> None:
