@@ -85,7 +85,6 @@ def _publishing(name: str, rig: Rig, _generator: Generator) -> Run:
     place = rig.place(name)
 
     def measure(connections: int, seconds: int) -> Measured:
-        place.clean()
         return Measured(load=publish(place, connections, seconds))
 
     return lambda: nullcontext(measure)
@@ -113,7 +112,6 @@ def _pgbench(name: str, rig: Rig, _generator: Generator) -> Run:
     program, place = pgbench.find(), rig.place(name)
 
     def measure(connections: int, seconds: int) -> Measured:
-        place.clean()
         return Measured(load=pgbench.run(program, place.database_url, connections, seconds))
 
     return lambda: nullcontext(measure)

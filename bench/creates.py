@@ -22,7 +22,7 @@ import structlog
 from bench import contenders, figures, plot
 from bench.contenders import Contender
 from bench.load import generator
-from bench.rig import rig
+from bench.rig import Rig, rig
 from bench.served import Measure, Measured
 from dev.console import Failure, say
 
@@ -37,7 +37,7 @@ def main() -> int:
         with rig() as servers:
             found, left_out = contenders.prepare(servers, generator(), options.only)
             machine = _machine() | servers.versions()
-            measured = measure(found, left_out, options)
+            measured = measure(servers, found, left_out, options)
     except Failure as failure:
         print(f"run: {failure}", file=sys.stderr)
         return 1
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def measure(
-    found: Sequence[Contender], left_out: dict[str, str], options: argparse.Namespace
+    servers: Rig, found: Sequence[Contender], left_out: dict[str, str], options: argparse.Namespace
 ) -> dict[tuple[str, int], list[Measured]]:
     """Let them take turns, in another order in every other round.
 
@@ -100,6 +100,8 @@ def measure(
     with ExitStack() as until_all_are_measured:
         running = _start(found, left_out, until_all_are_measured)
         for number in range(1, options.rounds + 1):
+            # Not before each turn: RabbitMQ would be tidying up in it, most for those who do most.
+            servers.clean()
             for connections in options.connections:
                 # Whoever comes first must not always be the same.
                 for name in list(running) if number % 2 else list(reversed(running)):

@@ -72,6 +72,7 @@ def measure(rounds: int, seconds: int, share: float) -> Rates:
     with _group() as (join, allow), rig() as servers:
         runs = {count: limited(count, join, servers, load) for count in _PROCESSES}
         for number in range(1, rounds + 1):
+            servers.clean()
             for count in _PROCESSES if number % 2 else reversed(_PROCESSES):
                 allow(share * count)
                 with runs[count]() as measure_one:

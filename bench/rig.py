@@ -81,6 +81,7 @@ class Rig:
         self._stack = stack
         self._rabbitmq = RabbitMQ(folder)
         self._key = keys.generate()
+        self._places: list[Place] = []
         asyncio.run(self._make_template())
 
     def place(self, name: str) -> Place:
@@ -89,7 +90,13 @@ class Rig:
         self._rabbitmq.control("set_permissions", "--vhost", name, "campaigns", ".*", ".*", ".*")
         place = Place(self._database(name), self._stack.amqp_url + name, self._key)
         asyncio.run(self._open(name, place))
+        self._places.append(place)
         return place
+
+    def clean(self) -> None:
+        """Empty all places; RabbitMQ goes on tidying for some seconds."""
+        for place in self._places:
+            place.clean()
 
     def versions(self) -> dict[str, str]:
         """The servers, and how PostgreSQL waits for its disk."""

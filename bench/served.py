@@ -111,7 +111,6 @@ def _measure(
     *,
     with_keys: bool,
 ) -> Measured:
-    place.clean()
     before = _cpu_seconds(child)
     load = generator.post(
         url, place.key, connections=connections, seconds=seconds, with_keys=with_keys
