@@ -112,6 +112,8 @@ def _pgbench(name: str, rig: Rig, _generator: Generator) -> Run:
     program, place = pgbench.find(), rig.place(name)
 
     def measure(connections: int, seconds: int) -> Measured:
+        # It gives the same ids each time.
+        place.clean()
         return Measured(load=pgbench.run(program, place.database_url, connections, seconds))
 
     return lambda: nullcontext(measure)
