@@ -148,9 +148,6 @@ class RabbitMQ:
                 "-kernel inet_dist_use_interface {127,0,0,1} "
                 # Or its threads look for work for a while before they sleep, on cores that they
                 # share with all else here (https://www.rabbitmq.com/docs/runtime).
-                "+sbwt none +sbwtdcpu none +sbwtdio none "
-                # RabbitMQ binds each of those threads to a core, which then works for nobody else
-                # while another one has nothing to do (https://www.erlang.org/doc/apps/erts/erl_cmd).
-                "+sbt u"
+                "+sbwt none +sbwtdcpu none +sbwtdio none"
             ),
         }
