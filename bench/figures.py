@@ -85,9 +85,9 @@ def targets(measured: Measurements) -> list[Target]:
         return Target(
             what=what.format(connections),
             limit=f"{'>=' if is_rate else '<='} {limit:g}",
-            ratio=ratio,
-            lower=lower,
-            upper=upper,
+            ratio=_rounded(ratio),
+            lower=_rounded(lower),
+            upper=_rounded(upper),
             is_met=None
             if one is None or ratio is None
             else row(ours, connections, one).counts
@@ -122,7 +122,11 @@ def _ratios(
     ]
     # It wants two of them at least.
     lower, middle, upper = quantiles(ratios * 2 if len(ratios) == 1 else ratios, method="inclusive")
-    return round(lower, 3), round(middle, 3), round(upper, 3)
+    return lower, middle, upper
+
+
+def _rounded(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio, 3)
 
 
 def table(rows: Iterable[Row]) -> str:

@@ -39,7 +39,7 @@ def test_a_row_is_the_median_of_its_rounds_between_the_slowest_and_the_fastest()
     assert row.events_left == 2
 
 
-@pytest.mark.parametrize(("rate", "is_met"), [(600, True), (599, False)])
+@pytest.mark.parametrize(("rate", "is_met"), [(600, True), (599.99, False), (599, False)])
 def test_a_target_for_a_rate_is_met_from_its_limit_on(rate: float, is_met: bool) -> None:
     assert verdicts(ours=[measured(rate)], peer_a=[measured(100)])[AGAINST_A] is is_met
 
