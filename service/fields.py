@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from marshmallow import ValidationError, fields
 
 from service import phrases, templates, tokens
+from service.bodies import RepeatedNames
 
 # Characters, entries, attempts and minutes. A limit that came later would break callers, so each
 # field has had one from the first version on; `docs/requests.md` lists them.
@@ -90,8 +91,11 @@ class Text(_Field[str]):
         if not isinstance(value, str):
             raise ValidationError(self._refusal)
         text = value.strip() if self._trimmed else value
-        if errors := _refusals(self._checks, text):
-            raise ValidationError(errors)
+        try:
+            for check in self._checks:
+                check(text)
+        except ValidationError as error:
+            raise ValidationError(_refusals(self._checks, text)) from error
         return text
 
 
@@ -123,17 +127,23 @@ class Values(_Field[dict[str, Any]]):
             raise ValidationError(f"Must have at most {MOST_VALUES} entries.")
         errors = {}
         for name, said in value.items():
-            wrong = {"key": _refusals([_variable], name), "value": self._refusals(said)}
-            if wrong["key"] or wrong["value"]:
-                errors[name] = wrong
-        if errors:
+            try:
+                _variable(name)
+                self._check(said)
+            except ValidationError:
+                errors[name] = {
+                    "key": _refusals([_variable], name),
+                    "value": _refusals([self._check], said),
+                }
+        if errors or isinstance(value, RepeatedNames):
             raise ValidationError(errors)
         return value
 
-    def _refusals(self, value: object) -> list[Any]:
-        if value is None:
-            return [] if self._may_be_null else [MESSAGES["null"]]
-        return _refusals([_sayable], value)
+    def _check(self, value: object) -> None:
+        if value is not None:
+            _sayable(value)
+        elif not self._may_be_null:
+            raise ValidationError(MESSAGES["null"])
 
 
 class Elsewhere(_Field[Any]):

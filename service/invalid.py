@@ -85,9 +85,10 @@ def body_errors(
 ) -> Iterator[Error]:
     """Go through the fields in the order of the body, then through those that are missing.
 
-    `found` are the messages of marshmallow; those for the entries of an object lie a level deeper.
+    `found` are the messages of its schema, and not empty if anything is wrong; those for the
+    entries of an object lie a level deeper.
     """
-    if not found and _is_plain(schema, body):
+    if not found:
         return
     missing = (name for name in schema.fields if name not in body)
     repeated = _repeated(body)
@@ -99,20 +100,6 @@ def body_errors(
         if name not in schema.fields:
             yield _error(place, _unknown(schema, name))
         yield from _field_errors(field, place, value, messages)
-
-
-def _is_plain(schema: Schema, body: dict[str, Any]) -> bool:
-    """Whether marshmallow has seen all of it: no name is unknown, or given twice."""
-    if isinstance(body, RepeatedNames) or not body.keys() <= schema.fields.keys():
-        return False
-    for name, value in body.items():
-        if isinstance(value, dict):
-            field = schema.fields[name]
-            if isinstance(value, RepeatedNames) or (
-                isinstance(field, fields.Nested) and not _is_plain(field.schema, value)
-            ):
-                return False
-    return True
 
 
 def _unknown(schema: Schema, name: str) -> str:
