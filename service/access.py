@@ -2,13 +2,13 @@
 
 import re
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service import ids
+from service import ids, logs
 
 logger = structlog.get_logger(__name__)
 
@@ -20,8 +20,7 @@ _LONGEST_PATH = 200
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """Where a request belongs: our id or the caller's, and the caller's trace if it sent one."""
 
     request_id: str
@@ -41,7 +40,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     """Trace the request, answer with its id, and log how it ended."""
     started = time.perf_counter()
     current = request[TRACE] = trace(request)
-    structlog.contextvars.bind_contextvars(request_id=current.request_id)
+    logs.bind(request_id=current.request_id)
     response = await handler(request)
     response.headers["X-Request-ID"] = current.request_id
     # Probes come every few seconds and would bury the rest.

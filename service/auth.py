@@ -1,10 +1,9 @@
 """Authentication: everything under /api needs a key, which says for whom it is, and for what."""
 
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service import connections, keys
+from service import connections, keys, logs
 from service.callers import CALLERS
 
 CALLER: web.RequestKey[keys.Caller] = web.RequestKey("CALLER")
@@ -24,9 +23,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     if request.path.startswith("/api/"):
         caller = request[CALLER] = await _caller(request)
         connections.protect(request)
-        structlog.contextvars.bind_contextvars(
-            organization_id=caller.organization_id, key_id=caller.key_id
-        )
+        logs.bind(organization_id=caller.organization_id, key_id=caller.key_id)
     return await handler(request)
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from aiohttp import web
-from cachetools import LRUCache, TLRUCache
+from cachetools import LRUCache
 
 from service import keys, postgres, queries
 from service.background import BACKGROUND
@@ -38,11 +38,8 @@ class Callers:
 
     def __init__(self, pool: postgres.Pool, settings: Settings) -> None:
         self._pool = pool
-        self._answers: TLRUCache[bytes, _Answer] = TLRUCache(
-            _REMEMBERED,
-            ttu=lambda _hashed, answer, _now: answer.asked_at + settings.key_cache_seconds,
-            timer=time.monotonic,
-        )
+        self._kept_seconds = settings.key_cache_seconds
+        self._answers: LRUCache[bytes, _Answer] = LRUCache(_REMEMBERED)
         self._flights = Flights(self._look_up)
         self._seen: LRUCache[bytes, None] = LRUCache(_REMEMBERED)
         self._strangers = Turns(_STRANGERS, settings.database_timeout_seconds)
@@ -57,7 +54,7 @@ class Callers:
         """
         hashed = keys.sha256(key)
         answer = self._answers.get(hashed)
-        if answer is None:
+        if answer is None or time.monotonic() - answer.asked_at >= self._kept_seconds:
             if not keys.is_key(key):
                 raise keys.MalformedKey
             answer = await self._flights.join(hashed)

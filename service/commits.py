@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence, Set
 from contextvars import Context
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -32,8 +32,7 @@ _LINGER_SECONDS = 0.02
 _Key = tuple[int, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
+class _Draft(NamedTuple):
     version: Version
     attempt: Attempt | None
     since: float

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Kind = Literal["created", "updated", "deleted"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, as campaigns are not.
+@dataclass(slots=True, kw_only=True)
 class Change:
     """How a version came about, in the order of the keys over HTTP."""
 
@@ -44,8 +45,7 @@ class Change:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class Version(NamedTuple):
     """A campaign as it is from now on, and all that is stored with it or not at all."""
 
     campaign: Campaign

@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from aiohttp import web
@@ -25,8 +26,7 @@ class KeyReused(Exception):
     """The key came with another request before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A response that can be given again, byte for byte."""
 
     status: int
@@ -60,7 +60,7 @@ class Attempt:
         """
         if fingerprint != self.fingerprint:
             raise KeyReused("This Idempotency-Key came with another body before.")
-        return replace(answer, replayed=True)
+        return answer._replace(replayed=True)
 
 
 def attempt(request: web.Request, meaning: Callable[[], dict[str, object]]) -> Attempt | None:

@@ -3,8 +3,10 @@
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -14,6 +16,27 @@ from service.settings import Settings
 
 # Libraries report through `logging`; below these levels they repeat what our own events say.
 _LIBRARIES = {"aio_pika": logging.ERROR, "aiormq": logging.ERROR, "asyncio": logging.WARNING}
+
+
+_NONE: Mapping[str, object] = MappingProxyType({})
+_bound: ContextVar[Mapping[str, object]] = ContextVar("_bound", default=_NONE)
+
+
+def bind(**ids: object) -> None:
+    """Have all lines of this task, and of those that it starts, tell these.
+
+    The way of structlog is a variable for each id, and a look at all that there are for each line.
+    """
+    _bound.set({**_bound.get(), **ids})
+
+
+def add_bound(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """As a processor of structlog."""
+    for name, value in _bound.get().items():
+        event.setdefault(name, value)
+    return event
 
 
 class _Lines:
@@ -36,7 +59,7 @@ def configure(settings: Settings) -> None:
         settings.log_format == "auto" and sys.stderr.isatty()
     )
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        add_bound,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -136,7 +136,7 @@ async def test_pgbench_stores_what_the_service_stores(
 ) -> None:
     version = versions.example()
     # An id that the sequence does not come to.
-    version = replace(version, campaign=replace(version.campaign, id=10**9))
+    version = version._replace(campaign=replace(version.campaign, id=10**9))
     kept = Settings().idempotency_kept
     assert await queries.create_drafts(connection, [(version, None)], kept) == {10**9}
 

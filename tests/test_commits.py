@@ -67,12 +67,12 @@ def loans(pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch) -> list[Connecti
 def version(number: int, **said: object) -> Version:
     made = versions.example()
     campaign = replace(made.campaign, **said)  # type: ignore[arg-type] # as the test says
-    return numbered(replace(made, campaign=campaign), number)
+    return numbered(made._replace(campaign=campaign), number)
 
 
 def numbered(made: Version, number: int) -> Version:
     campaign = replace(made.campaign, id=number)
-    return replace(made, campaign=campaign, event=replace(made.event, campaign_id=number))
+    return made._replace(campaign=campaign, event=replace(made.event, campaign_id=number))
 
 
 def attempt(key: str) -> Attempt:

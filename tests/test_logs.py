@@ -1,10 +1,12 @@
 """Logs: one event a line, with all that is known, and no noise."""
 
+import contextvars
 import json
 import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -15,23 +17,23 @@ from tests.conftest import Client
 from tests.processes import ROOT
 from tests.test_create import EXAMPLE
 
-# What the service adds to every line of a request.
-WITH_IDS = [structlog.contextvars.merge_contextvars]
-
 
 @pytest.mark.usefixtures("restored_logging")
 def test_a_line_in_json_has_all_that_is_known(capfd: pytest.CaptureFixture[str]) -> None:
     logs.configure(Settings(log_format="json", log_level="warning"))
-    logger = structlog.get_logger("test")
-    with structlog.contextvars.bound_contextvars(request_id="order-17"):
-        logger.info("too small")
-        logging.getLogger("aiormq").warning("said by us already")
-        logger.error("failed", exc_info=ZeroDivisionError("the inside"))
+    contextvars.copy_context().run(_say_something, structlog.get_logger("test"))
     line = json.loads(capfd.readouterr().err)
     assert line["exception"].endswith("ZeroDivisionError: the inside")
     assert line["timestamp"].endswith("Z")
     assert (line["event"], line["level"], line["logger"]) == ("failed", "error", "test")
     assert line["request_id"] == "order-17"
+
+
+def _say_something(logger: Any) -> None:
+    logs.bind(request_id="order-17")
+    logger.info("too small")
+    logging.getLogger("aiormq").warning("said by us already")
+    logger.error("failed", exc_info=ZeroDivisionError("the inside"))
 
 
 @pytest.mark.usefixtures("restored_logging")
@@ -77,9 +79,7 @@ def test_what_is_below_the_level_is_left_out(capfd: pytest.CaptureFixture[str]) 
 
 
 async def test_a_request_is_logged_once_with_who_sent_it(client: Client, organization: int) -> None:
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars]
-    ) as lines:
+    with structlog.testing.capture_logs(processors=[logs.add_bound]) as lines:
         headers = {"X-Request-ID": "order-17"}
         await client.post("/api/v1/campaigns", json=EXAMPLE, headers=headers)
     [line] = [line for line in lines if line["event"] == "request"]
@@ -90,9 +90,7 @@ async def test_a_request_is_logged_once_with_who_sent_it(client: Client, organiz
 
 async def test_a_request_has_nothing_of_the_one_before(client: Client) -> None:
     await (await client.post("/api/v1/campaigns", json=EXAMPLE)).read()
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars]
-    ) as lines:
+    with structlog.testing.capture_logs(processors=[logs.add_bound]) as lines:
         await client.get("/healthz")
     [line] = [line for line in lines if line["event"] == "request"]
     assert "organization_id" not in line

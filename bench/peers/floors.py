@@ -49,14 +49,14 @@ async def store(request: web.Request) -> web.Response:
 
 
 def _fresh() -> Version:
-    return replace(_VERSION, campaign=replace(_VERSION.campaign, id=next(_IDS)))
+    return _VERSION._replace(campaign=replace(_VERSION.campaign, id=next(_IDS)))
 
 
 async def publish(request: web.Request) -> web.Response:
     body = orjson.loads(await request.read())
     version = _fresh()
     event = replace(_VERSION.event, campaign_id=version.campaign.id, id=ids.new())
-    await request.app[commits.COMMITS].store(replace(version, event=event), None)
+    await request.app[commits.COMMITS].store(version._replace(event=event), None)
     request.app[backlog.BACKLOG].wake()
     return _created(body)
 
