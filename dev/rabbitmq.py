@@ -148,6 +148,10 @@ class RabbitMQ:
                 "-kernel inet_dist_use_interface {127,0,0,1} "
                 # Or its threads look for work for a while before they sleep, on cores that they
                 # share with all else here (https://www.rabbitmq.com/docs/runtime).
-                "+sbwt none +sbwtdcpu none +sbwtdio none"
+                "+sbwt none +sbwtdcpu none +sbwtdio none "
+                # RabbitMQ binds each of those threads to a core, which is meant for a machine of
+                # its own (https://www.erlang.org/doc/apps/erts/erl_cmd): here, they would wait for
+                # others on theirs while another core has nothing to do.
+                "+sbt u"
             ),
         }
