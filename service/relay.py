@@ -8,13 +8,14 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 from aiohttp import web
 
-from service import background, broker, postgres, queries, settlement
+from service import background, broker, events, postgres, queries, settlement
 from service.background import BACKGROUND
 from service.settings import SETTINGS, Settings
 
@@ -26,10 +27,20 @@ _LAST_RETRY = 5.0
 
 # Seconds from the beginning of a batch that was not full to that of the next one, at least: what a
 # batch takes is then shared by more events, and creates that come one by one are a fifth faster.
-_BREATH_SECONDS = 0.005
+_BREATH_SECONDS = 0.010
 
-# One batch is under way at a time, and whoever asks about health does not wait for it.
-_CONNECTIONS = 2
+# Events that are enough for the next batch to begin before that.
+_ENOUGH = 12
+
+# Events of a batch that is forgotten while the next one is published already, so that these wait
+# less. Where more of them come, it is better that the next batch has more to share.
+_SMALL_BATCH = 32
+
+# One batch is under way at a time, another one is being forgotten, and whoever asks about health
+# waits for neither.
+_CONNECTIONS = 3
+
+_OF_THE_DATABASE = (postgres.Unavailable, asyncpg.InsufficientPrivilegeError)
 
 
 class Relay:
@@ -38,7 +49,12 @@ class Relay:
     def __init__(self, pool: postgres.Pool, settings: Settings) -> None:
         self._pool = pool
         self._settings = settings
+        # Batches that were confirmed and are being forgotten, of which there is one at most.
+        self._forgetting: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
+        # Events since the last batch began, as far as somebody has told of them.
+        self._told = 0
+        self._enough = asyncio.Event()
         self._stopping = asyncio.Event()
         self._window = settings.relay_batch_size
         self._failures = 0
@@ -53,10 +69,14 @@ class Relay:
     def wake(self) -> None:
         """Say that an event was committed, so that it need not wait for the next poll."""
         self._woken.set()
+        self._told += 1
+        if self._told >= _ENOUGH:
+            self._enough.set()
 
     def stop(self) -> None:
         """Let the batch under way finish, and `run` return."""
         self._stopping.set()
+        self._enough.set()
         self.wake()
 
     def status(self) -> dict[str, object]:
@@ -80,6 +100,17 @@ class Relay:
 
     async def run(self) -> None:
         """Publish until stopped, over a new connection after any doubt about the last one."""
+        try:
+            await self._publish_until_stopped()
+            await self._forgotten()
+        except _OF_THE_DATABASE as error:
+            await self._wait_for_the_database(error)
+        finally:
+            if self._forgetting:
+                self._forgetting.cancel()
+        self._enter("stopped")
+
+    async def _publish_until_stopped(self) -> None:
         while not self._stopping.is_set():
             try:
                 async with broker.publisher(self._settings, self._gone) as publisher:
@@ -95,13 +126,14 @@ class Relay:
             else:
                 if doubt is not None:
                     await self._pause("connecting", doubt)
-        self._enter("stopped")
 
     async def _publish_until_doubt(self, publisher: broker.Publisher) -> None:
         clock = asyncio.get_running_loop()
         next_check = clock.time() + self._settings.amqp_check_seconds
         while not (self._stopping.is_set() or publisher.doubt):
             self._woken.clear()
+            self._told = 0
+            self._enough.clear()
             if clock.time() >= next_check:
                 # Between two batches, so that nothing is published past a queue that is not there.
                 await publisher.ensure_topology(self._gone)
@@ -109,10 +141,12 @@ class Relay:
                 next_check = clock.time() + self._settings.amqp_check_seconds
             began, window = clock.time(), self._window
             try:
-                outcomes = await self.step(publisher)
-            except (postgres.Unavailable, asyncpg.InsufficientPrivilegeError) as error:
-                kind = type(error.__cause__ or error).__name__
-                await self._pause("waiting for the database", kind, detail=str(error))
+                outcomes = await self._publish_one(publisher)
+                if not outcomes.total() and await self._forgotten():
+                    # What comes after an event could not be claimed as long as that was there.
+                    continue
+            except _OF_THE_DATABASE as error:
+                await self._wait_for_the_database(error)
                 continue
             if not publisher.doubt:
                 await self._judge(outcomes)
@@ -126,7 +160,7 @@ class Relay:
     async def _take_breath(self, seconds: float) -> None:
         """Let events that come one after the other share a batch, unless it is full anyway."""
         if seconds > 0:
-            await background.within(seconds, self._stopping)
+            await background.within(seconds, self._enough)
 
     def _note_topology(self) -> None:
         """Tell of queues that were missing; those of the first start may never have been there."""
@@ -151,13 +185,45 @@ class Relay:
         Raises:
             postgres.Unavailable: what was published may be published again.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        outcomes = await self._publish_one(publisher)
+        await self._forgotten()
+        return outcomes
+
+    async def _publish_one(self, publisher: broker.Publisher) -> Counter[str]:
+        """A step, but that a small batch may still have to be forgotten when the next one begins.
+
+        Raises:
+            postgres.Unavailable: what was published may be published again, also by the last step.
+        """
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(self._pool.acquire())
+            await stack.enter_async_context(connection.transaction())
             batch = await queries.claim_events(connection, self._window)
             results = await publisher.publish(batch)
-            attempts = list(zip(batch, results, strict=True))
-            outcomes = await settlement.settle(connection, attempts, again=self._failures > 0)
+            await self._forgotten()
+            if 0 < len(batch) < _SMALL_BATCH and not any(results):
+                forget = self._forget(connection, batch, stack.pop_all())
+                self._forgetting = asyncio.create_task(forget)
+                outcomes = Counter(confirmed=len(batch))
+            else:
+                attempts = list(zip(batch, results, strict=True))
+                outcomes = await settlement.settle(connection, attempts, again=self._failures > 0)
         self._outcomes.update(outcomes)
         return outcomes
+
+    async def _forget(
+        self, connection: postgres.Connection, batch: list[events.Event], stack: AsyncExitStack
+    ) -> None:
+        async with stack:
+            await queries.delete_events(connection, batch)
+
+    async def _forgotten(self) -> bool:
+        """Wait for what is being forgotten, if anything is; raises: postgres.Unavailable."""
+        forgetting, self._forgetting = self._forgetting, None
+        if forgetting is None:
+            return False
+        await forgetting
+        return True
 
     async def probe(self) -> None:
         """Ask of the database what a step asks of it first, for no event at all.
@@ -193,6 +259,10 @@ class Relay:
         self._enter(state)
         logger.warning("relay failed", error=error, detail=detail, failures=self._failures)
         await background.within(_retry_delay(self._failures), self._stopping)
+
+    async def _wait_for_the_database(self, error: Exception) -> None:
+        kind = type(error.__cause__ or error).__name__
+        await self._pause("waiting for the database", kind, detail=str(error))
 
     def _enter(self, state: str) -> None:
         if state != self._state:

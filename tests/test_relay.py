@@ -1,21 +1,22 @@
 """The relay, step by step and as a loop."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import pytest
+import structlog
 from aiohttp import web
 
-from service import broker, events, queries, relay, settlement
+from service import broker, events, postgres, queries, relay
 from service.app import create_app, create_relay_app
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, insert_event, relay_of, somebody_waits_for_a_lock
 from tests.consumers import Consumer, eventually, outbox_is_empty
+from tests.test_circuit import running
 from tests.test_create import EXAMPLE
 
 
@@ -91,7 +92,7 @@ async def test_a_wake_during_a_step_is_not_lost(
             woken.stop()
         return 0
 
-    monkeypatch.setattr(woken, "step", step)
+    monkeypatch.setattr(woken, "_publish_one", step)
     await asyncio.wait_for(woken.run(), 5)
     assert steps == 2
 
@@ -114,14 +115,13 @@ async def test_events_that_come_one_after_the_other_share_a_batch(
 ) -> None:
     monkeypatch.setattr(relay, "_BREATH_SECONDS", 1.0)
     batches: list[int] = []
-    real = settlement.settle
+    real = queries.delete_events
 
-    async def settle(*arguments: Any, **named: Any) -> Counter[str]:
-        outcomes = await real(*arguments, **named)
-        batches.append(outcomes["confirmed"])
-        return outcomes
+    async def delete_events(connection: Connection, confirmed: Sequence[events.Event]) -> None:
+        await real(connection, confirmed)
+        batches.append(len(confirmed))
 
-    monkeypatch.setattr(settlement, "settle", settle)
+    monkeypatch.setattr(queries, "delete_events", delete_events)
     app = create_app(settings)
     client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
     await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
@@ -131,7 +131,148 @@ async def test_events_that_come_one_after_the_other_share_a_batch(
         await client.post("/api/v1/campaigns", json=EXAMPLE)
     await outbox_is_empty(connection)
     # The first one alone, as nothing came before it.
-    assert [confirmed for confirmed in batches if confirmed] == [1, 5]
+    assert batches == [1, 5]
+
+
+class Forgetting:
+    """Holds up or fails what forgets events; the first time it is tried."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> None:
+        self.began, self.may_go_on = asyncio.Event(), asyncio.Event()
+        self._error = error
+        self._real = queries.delete_events
+        monkeypatch.setattr(queries, "delete_events", self._delete)
+
+    async def _delete(self, connection: Connection, confirmed: Sequence[events.Event]) -> None:
+        if not self.began.is_set():
+            self.began.set()
+            await self.may_go_on.wait()
+            if self._error:
+                raise self._error
+        await self._real(connection, confirmed)
+
+
+async def test_a_small_batch_holds_up_nobody_while_it_is_forgotten(
+    idle_client: Client,
+    settings: Settings,
+    consumer: Consumer,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forgetting = Forgetting(monkeypatch)
+    busy = relay_of(idle_client, replace(settings, relay_poll_seconds=0.1))
+    async with running(busy):
+        await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+        await asyncio.wait_for(forgetting.began.wait(), 10)
+        await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+        await consumer.events(2, seconds=5)
+        forgetting.may_go_on.set()
+        await outbox_is_empty(connection)
+
+
+async def test_what_waits_for_an_event_that_is_being_forgotten_waits_for_no_poll(
+    idle_client: Client,
+    settings: Settings,
+    consumer: Consumer,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forgetting = Forgetting(monkeypatch)
+    created = await (await idle_client.post("/api/v1/campaigns", json=EXAMPLE)).json()
+    busy = relay_of(idle_client, replace(settings, relay_poll_seconds=3600))
+    claims = 0
+    real = queries.claim_events
+
+    async def claim_events(connection: Connection, limit: int) -> list[events.Event]:
+        nonlocal claims
+        claims += 1
+        return await real(connection, limit)
+
+    monkeypatch.setattr(queries, "claim_events", claim_events)
+    async with running(busy):
+        await asyncio.wait_for(forgetting.began.wait(), 10)
+        path, later = f"/api/v1/campaigns/{created['id']}", {"max_attempts": 5}
+        assert (await idle_client.patch(path, json=later, headers={"If-Match": "*"})).status == 200
+        busy.wake()
+        await eventually(lambda: claims > 1, 10, "it has looked for the second one")
+        forgetting.may_go_on.set()
+        await consumer.events(2, seconds=5)
+    await outbox_is_empty(connection)
+
+
+async def test_what_cannot_be_forgotten_is_published_again(
+    idle_client: Client,
+    settings: Settings,
+    consumer: Consumer,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forgetting = Forgetting(monkeypatch, postgres.Unavailable("the connection broke"))
+    forgetting.may_go_on.set()
+    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    unlucky = relay_of(idle_client, replace(settings, relay_poll_seconds=0.1))
+    with structlog.testing.capture_logs() as logged:
+        async with running(unlucky):
+            arrived = consumer.messages["campaign.import"]
+            await eventually(lambda: len(arrived) == 2, 10, "the event, twice")
+            await outbox_is_empty(connection)
+    assert "the connection broke" in [line.get("detail") for line in logged]
+
+
+async def test_a_relay_ends_when_all_that_was_confirmed_is_forgotten(
+    idle_client: Client,
+    settings: Settings,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forgetting = Forgetting(monkeypatch)
+    await insert_event(connection, campaign_id=1, sequence=1)
+    stopped = relay_of(idle_client, settings)
+    ending = asyncio.create_task(stopped.run())
+    await asyncio.wait_for(forgetting.began.wait(), 10)
+    stopped.stop()
+    await asyncio.sleep(0)
+    assert not ending.done()
+    forgetting.may_go_on.set()
+    await asyncio.wait_for(ending, 10)
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
+    assert stopped.status()["state"] == "stopped"
+
+
+async def test_a_relay_that_cannot_forget_at_its_end_says_so(
+    idle_client: Client,
+    settings: Settings,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forgetting = Forgetting(monkeypatch, postgres.Unavailable("the connection broke"))
+    await insert_event(connection, campaign_id=1, sequence=1)
+    stopped = relay_of(idle_client, settings)
+    with structlog.testing.capture_logs() as logged:
+        ending = asyncio.create_task(stopped.run())
+        await asyncio.wait_for(forgetting.began.wait(), 10)
+        stopped.stop()
+        forgetting.may_go_on.set()
+        await asyncio.wait_for(ending, 10)
+    assert [line["detail"] for line in logged if line["event"] == "relay failed"] == [
+        "the connection broke"
+    ]
+
+
+async def test_enough_events_do_not_wait_for_the_end_of_a_breath(
+    settings: Settings,
+    api_key: str,
+    aiohttp_client: Start,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "_BREATH_SECONDS", 3600.0)
+    app = create_app(settings)
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+    await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    for _ in range(1 + relay._ENOUGH):
+        await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await outbox_is_empty(connection)
 
 
 async def test_a_relay_that_takes_a_breath_ends_at_once(
@@ -244,7 +385,7 @@ async def test_a_process_that_stops_finishes_its_batch(
         finished.set()
         return 0
 
-    monkeypatch.setattr(relay.Relay, "step", step)
+    monkeypatch.setattr(relay.Relay, "_publish_one", step)
     client = await aiohttp_client(make(settings))
     await asyncio.wait_for(began.wait(), 10)
     await client.close()

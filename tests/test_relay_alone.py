@@ -147,7 +147,7 @@ async def test_a_relay_alone_tells_its_health_while_it_publishes(
             await done.wait()
         return 0
 
-    monkeypatch.setattr(relay.Relay, "step", step)
+    monkeypatch.setattr(relay.Relay, "_publish_one", step)
     hurried = replace(settings, database_timeout_seconds=1)
     client = await aiohttp_client(create_relay_app(hurried))
     await asyncio.wait_for(publishing.wait(), 10)
