@@ -199,9 +199,11 @@ class Relay:
             connection = await stack.enter_async_context(self._pool.acquire())
             await stack.enter_async_context(connection.transaction())
             batch = await queries.claim_events(connection, self._window)
+            if not batch:
+                return Counter()
             results = await publisher.publish(batch)
             await self._forgotten()
-            if 0 < len(batch) < _SMALL_BATCH and not any(results):
+            if len(batch) < _SMALL_BATCH and not any(results):
                 forget = self._forget(connection, batch, stack.pop_all())
                 self._forgetting = asyncio.create_task(forget)
                 outcomes = Counter(confirmed=len(batch))
