@@ -14,10 +14,10 @@ from bench.rig import Place
 
 MEASURED_WITH = (3, 11)
 MEASURED = Effort(
-    create_instructions=7473,
-    create_calls=226,
+    create_instructions=6625,
+    create_calls=206,
     create_round_trips=1.005,
-    event_instructions=977,
+    event_instructions=975,
     event_calls=64,
     event_round_trips=0.028,
     event_frames=3.002,
