@@ -5,7 +5,7 @@ import resource
 from service.failure import Failure
 from service.settings import Settings
 
-# What is open besides: the listening sockets, the log, the broker, the relay's connection to the
+# What is open besides: the listening sockets, the log, the broker, the relay's connections to the
 # database, a look-up of a host, the event loop's own, and a new connection until another has made
 # room for it.
 _OTHERS = 100
