@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 from aiohttp import web
 
-from service import background, broker, events, postgres, queries, settlement
+from service import background, broker, postgres, queries, settlement
 from service.background import BACKGROUND
 from service.settings import SETTINGS, Settings
 
@@ -50,7 +50,7 @@ class Relay:
         self._pool = pool
         self._settings = settings
         # Batches that were confirmed and are being forgotten, of which there is one at most.
-        self._forgetting: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.Task[Counter[str]] | None = None
         self._woken = asyncio.Event()
         # Events since the last batch began, as far as somebody has told of them.
         self._told = 0
@@ -203,21 +203,24 @@ class Relay:
                 return Counter()
             results = await publisher.publish(batch)
             await self._forgotten()
-            if len(batch) < _SMALL_BATCH and not any(results):
-                forget = self._forget(connection, batch, stack.pop_all())
-                self._forgetting = asyncio.create_task(forget)
-                outcomes = Counter(confirmed=len(batch))
-            else:
-                attempts = list(zip(batch, results, strict=True))
-                outcomes = await settlement.settle(connection, attempts, again=self._failures > 0)
+            attempts = list(zip(batch, results, strict=True))
+            settling = self._settle(connection, attempts, stack.pop_all())
+        if len(batch) < _SMALL_BATCH and not any(results):
+            self._forgetting = asyncio.create_task(settling)
+            outcomes = Counter(confirmed=len(batch))
+        else:
+            outcomes = await settling
         self._outcomes.update(outcomes)
         return outcomes
 
-    async def _forget(
-        self, connection: postgres.Connection, batch: list[events.Event], stack: AsyncExitStack
-    ) -> None:
-        async with stack:
-            await queries.delete_events(connection, batch)
+    async def _settle(
+        self,
+        connection: postgres.Connection,
+        attempts: list[settlement.Result],
+        to_end: AsyncExitStack,
+    ) -> Counter[str]:
+        async with to_end:
+            return await settlement.settle(connection, attempts, again=self._failures > 0)
 
     async def _forgotten(self) -> bool:
         """Wait for what is being forgotten, if anything is; raises: postgres.Unavailable."""
