@@ -36,7 +36,7 @@ MUTATIONS = [
         "delete after the confirm, not before",
         "service/relay.py",
         (
-            ("acquire() as connection, connection.transaction():", "acquire() as connection:"),
+            ("            await stack.enter_async_context(connection.transaction())\n", ""),
             (
                 "results = await publisher.publish(batch)",
                 """if batch:
