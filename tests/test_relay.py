@@ -152,6 +152,23 @@ class Forgetting:
         await self._real(connection, confirmed)
 
 
+class Claims:
+    """Lets a relay look for the second time only when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_look_again = asyncio.Event()
+        self.found: list[int] = []
+        self._real = queries.claim_events
+        monkeypatch.setattr(queries, "claim_events", self._claim)
+
+    async def _claim(self, connection: Connection, limit: int) -> list[events.Event]:
+        if self.found:
+            await self.may_look_again.wait()
+        claimed = await self._real(connection, limit)
+        self.found.append(len(claimed))
+        return claimed
+
+
 async def test_a_small_batch_holds_up_nobody_while_it_is_forgotten(
     idle_client: Client,
     settings: Settings,
@@ -160,11 +177,12 @@ async def test_a_small_batch_holds_up_nobody_while_it_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     forgetting = Forgetting(monkeypatch)
-    busy = relay_of(idle_client, replace(settings, relay_poll_seconds=0.1))
-    async with running(busy):
-        await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+    claims = Claims(monkeypatch)
+    async with running(relay_of(idle_client, settings)):
         await asyncio.wait_for(forgetting.began.wait(), 10)
         await idle_client.post("/api/v1/campaigns", json=EXAMPLE)
+        claims.may_look_again.set()
         await consumer.events(2, seconds=5)
         forgetting.may_go_on.set()
         await outbox_is_empty(connection)
@@ -177,23 +195,14 @@ async def test_what_waits_for_an_event_that_is_being_forgotten_waits_for_no_poll
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     forgetting = Forgetting(monkeypatch)
-    real, changed, found = queries.claim_events, asyncio.Event(), list[int]()
-
-    async def claim_events(connection: Connection, limit: int) -> list[events.Event]:
-        if found:
-            await changed.wait()
-        claimed = await real(connection, limit)
-        found.append(len(claimed))
-        return claimed
-
-    monkeypatch.setattr(queries, "claim_events", claim_events)
     created = await (await idle_client.post("/api/v1/campaigns", json=EXAMPLE)).json()
+    claims = Claims(monkeypatch)
     async with running(relay_of(idle_client, replace(settings, relay_poll_seconds=3600))):
         await asyncio.wait_for(forgetting.began.wait(), 10)
         path, change = f"/api/v1/campaigns/{created['id']}", {"max_attempts": 5}
         assert (await idle_client.patch(path, json=change, headers={"If-Match": "*"})).status == 200
-        changed.set()
-        await eventually(lambda: found == [1, 0], 10, "it has looked for the second event")
+        claims.may_look_again.set()
+        await eventually(lambda: claims.found == [1, 0], 10, "it has looked for the second event")
         forgetting.may_go_on.set()
         await consumer.events(2, seconds=5)
 
