@@ -49,7 +49,7 @@ class Relay:
     def __init__(self, pool: postgres.Pool, settings: Settings) -> None:
         self._pool = pool
         self._settings = settings
-        # Batches that were confirmed and are being forgotten, of which there is one at most.
+        # A batch that was confirmed and is being forgotten; there is one at most.
         self._forgetting: asyncio.Task[Counter[str]] | None = None
         self._woken = asyncio.Event()
         # Events since the last batch began, as far as somebody has told of them.
