@@ -42,13 +42,14 @@ _PROBES = [web.get("/healthz", health.healthz), web.get("/readyz", health.readyz
 
 def create_app(settings: Settings, *, with_relay: bool = True) -> web.Application:
     """Wire the API, and a relay unless others have one; nothing is opened before it starts."""
+    is_limited = limits.are_set(settings)
     app = web.Application(
         middlewares=[
             access.middleware,
             problems.middleware,
             auth.middleware,
             slots.middleware,
-            limits.middleware,
+            *([limits.middleware] if is_limited else []),
         ],
         client_max_size=bodies.LARGEST,
         # A body that is compressed is refused, so nobody has to unpack it.
@@ -56,7 +57,7 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
     )
     app[SETTINGS] = settings
     app[BACKGROUND] = Background()
-    app.on_response_prepare.append(limits.tell)
+    app.on_response_prepare.extend([limits.tell] if is_limited else [])
     app.on_shutdown.append(background.note_deadline)
     app.cleanup_ctx.extend(
         [

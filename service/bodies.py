@@ -82,14 +82,25 @@ async def read(request: web.Request, otherwise: Any = None) -> Any:
 
 
 async def _receive(request: web.Request) -> bytes:
+    try:
+        if not request.content.is_eof():
+            return await _arriving(request)
+        # All of it is here already, as nearly always.
+        body = request.content.read_nowait()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise _too_large() from error
+    except ConnectionResetError as error:
+        raise Incomplete("The connection ended before the body did.") from error
+    except web.RequestPayloadError as error:
+        raise Malformed("The body does not arrive as its headers announce.") from error
+    if len(body) > LARGEST:
+        raise _too_large()
+    return body
+
+
+async def _arriving(request: web.Request) -> bytes:
     timeout_seconds = request.app[SETTINGS].http_body_timeout_seconds
     try:
-        if request.content.is_eof():
-            # All of it is here already, as nearly always.
-            body = request.content.read_nowait()
-            if len(body) > LARGEST:
-                raise _too_large()
-            return body
         # The caller may be slow on purpose, so others work meanwhile. It keeps its place in the
         # share of its organization, or the bytes that have arrived would fill the memory.
         with request.app[SLOTS].all.lent():
@@ -98,12 +109,6 @@ async def _receive(request: web.Request) -> bytes:
                 return await request.read()
     except TimeoutError as error:
         raise TooSlow(f"The body did not arrive within {timeout_seconds:g} seconds.") from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise _too_large() from error
-    except ConnectionResetError as error:
-        raise Incomplete("The connection ended before the body did.") from error
-    except web.RequestPayloadError as error:
-        raise Malformed("The body does not arrive as its headers announce.") from error
 
 
 def _too_large() -> TooLarge:

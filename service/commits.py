@@ -1,9 +1,10 @@
 """Group commit: drafts that come at the same time are stored by one statement, and one commit.
 
-A draft that comes alone is stored at once; those that come while that takes go next, together. So
-they share the wait for the disk, and most of the work that a statement is. One that cannot be
-stored fails none of its neighbours; all of them wait while another process is about to store a key
-that one of them has.
+A draft that comes alone is stored at once; those that come while that takes share the next
+statements, and with these the wait for the disk and most of the work that a statement is. Each
+leaves some to the one after it, so that one half is stored while the other is answered. One that
+cannot be stored fails none of its neighbours; all of them wait while another process is about to
+store a key that one of them has.
 """
 
 import asyncio
@@ -21,6 +22,10 @@ from service.settings import SETTINGS, Settings
 
 # Drafts of one statement.
 _MOST = 100
+
+# Drafts, at most, that a statement leaves to the next one: answering so many keeps the process busy
+# for as long as a statement takes.
+_MOST_LEFT = 32
 
 # Seconds for which one statement may hold up those who wait; then another one is begun beside it.
 _PATIENCE_SECONDS = 0.05
@@ -61,6 +66,8 @@ class Commits:
         self._most_lanes = settings.database_pool_size // 2
         self._lanes: set[asyncio.Task[None] | None] = set()
         self._waiting: deque[_Draft] = deque()
+        # Of the last statement; they are being answered, or come again.
+        self._size_of_last = 0
         # What a lane waits for that has nothing to do, of which there is one at most; and the timer
         # at which it waits no longer.
         self._arrival: asyncio.Future[None] | None = None
@@ -136,11 +143,17 @@ class Commits:
     def _take(self) -> list[_Draft]:
         """The next batch of those who wait, if there is anybody."""
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(self._size_of_next())]
             # Whoever is not there any more need not be told.
             if batch := [draft for draft in batch if not draft.stored.done()]:
+                self._size_of_last = len(batch)
                 return batch
         return []
+
+    def _size_of_next(self) -> int:
+        """One half of all that are here is stored while the other is answered, and comes again."""
+        here = len(self._waiting) + self._size_of_last
+        return min(_MOST, len(self._waiting), here - min(here // 2, _MOST_LEFT))
 
     async def _commit(self, batch: list[_Draft]) -> None:
         """Commit a batch, and those after it as long as they can have the same connection."""

@@ -151,6 +151,11 @@ def _take(request: web.Request, buckets: Buckets, whose: Hashable) -> None:
         raise Exceeded(quota)
 
 
+def are_set(settings: Settings) -> bool:
+    """Whether there is anything to count, and to tell of."""
+    return bool(settings.key_requests_per_second or settings.organization_creates_per_second)
+
+
 LIMITS: web.AppKey[Limits] = web.AppKey("LIMITS")
 
 
