@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import structlog
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 from aiohttp.typedefs import Handler
 
 from service import ids, logs
@@ -33,26 +34,39 @@ class Trace(NamedTuple):
 
 
 TRACE: web.RequestKey[Trace] = web.RequestKey("TRACE")
+_STARTED: web.RequestKey[float] = web.RequestKey("_STARTED")
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Trace the request, answer with its id, and log how it ended."""
-    started = time.perf_counter()
+    """Trace the request, and answer with its id."""
+    request[_STARTED] = time.perf_counter()
     current = request[TRACE] = trace(request)
     logs.bind(request_id=current.request_id)
     response = await handler(request)
     response.headers["X-Request-ID"] = current.request_id
-    # Probes come every few seconds and would bury the rest.
-    log = logger.info if request.path.startswith("/api/") else logger.debug
-    log(
-        "request",
-        method=request.method,
-        path=shown(request),
-        status=response.status,
-        milliseconds=round((time.perf_counter() - started) * 1000, 1),
-    )
     return response
+
+
+class Log(AbstractAccessLogger):
+    """A line for each request, when its answer is sent: nobody waits until it is written."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, _: float) -> None:
+        """Tell how it ended; of what was no request, nothing is known.
+
+        The time is our own, as that of the event loop is in whole milliseconds.
+        """
+        if _STARTED not in request:
+            return
+        # Probes come every few seconds and would bury the rest.
+        log = logger.info if request.path.startswith("/api/") else logger.debug
+        log(
+            "request",
+            method=request.method,
+            path=shown(request),
+            status=response.status,
+            milliseconds=round((time.perf_counter() - request[_STARTED]) * 1000, 1),
+        )
 
 
 def shown(request: web.BaseRequest) -> str:

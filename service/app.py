@@ -37,6 +37,8 @@ _PREVIEW = f"{_CAMPAIGNS}/template-preview"
 _CAMPAIGN = _CAMPAIGNS + r"/{id:[1-9][0-9]{0,17}}"
 _DUPLICATE = f"{_CAMPAIGN}/duplicate"
 _HISTORY = f"{_CAMPAIGN}/history"
+# A body that is compressed is refused, so nobody has to unpack it.
+_CONNECTIONS = {"auto_decompress": False, "access_log_class": access.Log}
 _PROBES = [web.get("/healthz", health.healthz), web.get("/readyz", health.readyz)]
 
 
@@ -52,8 +54,7 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
             *([limits.middleware] if is_limited else []),
         ],
         client_max_size=bodies.LARGEST,
-        # A body that is compressed is refused, so nobody has to unpack it.
-        handler_args={"auto_decompress": False},
+        handler_args=_CONNECTIONS,
     )
     app[SETTINGS] = settings
     app[BACKGROUND] = Background()
@@ -95,7 +96,9 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
 
 def create_relay_app(settings: Settings) -> web.Application:
     """Wire a relay that is alone, and what orchestrators ask about it."""
-    app = web.Application(middlewares=[access.middleware, problems.middleware])
+    app = web.Application(
+        middlewares=[access.middleware, problems.middleware], handler_args=_CONNECTIONS
+    )
     app[SETTINGS] = settings
     app[BACKGROUND] = Background()
     app.on_shutdown.append(background.note_deadline)

@@ -39,7 +39,6 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     runner = _Runner(
         app,
-        access_log=None,
         # It waits twice: for requests to finish, and for those that it has told to end.
         shutdown_timeout=settings.shutdown_seconds / 2,
         **_limits(settings),

@@ -3,17 +3,20 @@
 import contextvars
 import json
 import logging
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
 
-from service import logs
+from service import access, logs
 from service.settings import Settings
 from tests.conftest import Client
+from tests.consumers import eventually
 from tests.processes import ROOT
 from tests.test_create import EXAMPLE
 
@@ -46,7 +49,7 @@ def test_text_is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
 
 SPEAKER = """
 import structlog
-from service import logs
+from service import access, logs
 from service.settings import Settings
 
 logs.configure(Settings(log_format="json"))
@@ -95,3 +98,16 @@ async def test_a_request_has_nothing_of_the_one_before(client: Client) -> None:
     [line] = [line for line in lines if line["event"] == "request"]
     assert "organization_id" not in line
     assert line["log_level"] == "debug"
+
+
+async def test_nobody_waits_for_an_answer_until_its_line_is_written(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived: list[bytes] = []
+    with socket.create_connection((client.host, client.port)) as caller:
+        caller.setblocking(False)
+        see = SimpleNamespace(debug=lambda *_, **__: arrived.append(caller.recv(4096)))
+        monkeypatch.setattr(access, "logger", see)
+        caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(lambda: bool(arrived), 10, "the line")
+    assert arrived[0].startswith(b"HTTP/1.1 200 OK\r\n")
