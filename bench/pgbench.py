@@ -8,9 +8,10 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from bench import storing, versions
+from bench import versions
 from bench.load import Load
 from dev.console import Failure
+from service import queries
 
 # The campaign's id is new in each; everything else is a parameter as it is in the service.
 _ID = 2
@@ -78,14 +79,14 @@ def _script(values: dict[int, str]) -> str:
             return ":id"
         return f":p{number}" if number in values else "NULL"
 
-    statement = re.sub(r"\$(\d+)", placed, storing.STATEMENT)
+    statement = re.sub(r"\$(\d+)", placed, queries.STATEMENTS["create_draft"])
     # An id that no other client comes to, either.
     return f"\\set n :n + 1\n\\set id :client_id * 1000000000 + :n\n{statement};\n"
 
 
 def _values() -> dict[int, str]:
     """The parameters of the statement that are not null, by number."""
-    values = enumerate(storing.values(versions.example()), 1)
+    values = enumerate(queries.first_version(versions.example()), 1)
     return {
         number: value.isoformat() if isinstance(value, datetime) else str(value)
         for number, value in values

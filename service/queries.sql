@@ -112,6 +112,61 @@ WHERE
 SELECT nextval('campaign_ids') AS id
 FROM generate_series(1, $1::integer);
 
+-- name: create_draft
+-- Stores a draft that comes alone and has no key, with its event and its history.
+WITH campaign AS (
+    INSERT INTO campaigns (
+        organization_id,
+        id,
+        version,
+        name,
+        name_key,
+        description,
+        campaign_type,
+        assistant_id,
+        welcome_message_template,
+        agenda_template,
+        end_call_message_template,
+        sms_message_template,
+        fallback_values,
+        max_attempts,
+        retry_delay_minutes,
+        created_at,
+        updated_at,
+        status
+    )
+    VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, 'draft')
+),
+
+history AS (
+    INSERT INTO campaign_history (
+        organization_id,
+        campaign_id,
+        version,
+        change,
+        changed_fields,
+        changed_at,
+        key_id,
+        request_id,
+        event_id,
+        event_body,
+        event_headers
+    )
+    VALUES ($1, $2, 1, 'created', '{}', $15, $16, $17, $18, $19, $20)
+)
+
+INSERT INTO outbox (
+    organization_id,
+    campaign_id,
+    sequence,
+    event_id,
+    event_type,
+    body,
+    headers,
+    created_at
+)
+VALUES ($1, $2, 1, $18, 'campaign.created', $19, $20, $15);
+
 -- name: create_drafts
 -- Stores drafts, each with its event, its history, and its answer if it has a key: all or none.
 WITH draft AS (

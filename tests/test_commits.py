@@ -121,20 +121,27 @@ TABLES = ["campaigns", "campaign_history", "outbox", "idempotency_records"]
 TOLD_APART = {"id", "campaign_id", "key", "fingerprint", "created_at", "next_attempt_at"}
 
 
+@pytest.mark.parametrize("with_keys", [True, False])
 @pytest.mark.parametrize("table", TABLES)
 async def test_a_draft_that_comes_alone_is_stored_as_those_that_come_together(
-    commits: Commits, batches: list[list[int]], connection: Connection, table: str
+    commits: Commits,
+    batches: list[list[int]],
+    connection: Connection,
+    table: str,
+    *,
+    with_keys: bool,
 ) -> None:
-    made = version(1)
-    await commits.store(made, attempt("1"))
-    together = [(numbered(made, number), attempt(f"{number}")) for number in (2, 3)]
+    made, keys = version(1), [attempt(f"{number}") if with_keys else None for number in range(3)]
+    await commits.store(made, keys[0])
+    together = [(numbered(made, number + 1), keys[number]) for number in (1, 2)]
     await asyncio.gather(*(commits.store(*one) for one in together))
     assert batches == [[1], [2, 3]]
-    first, *others = [
+    rows = [
         {name: value for name, value in row.items() if name not in TOLD_APART}
         for row in await connection.fetch(f"TABLE {table}")
     ]
-    assert others == [first, first]
+    assert len(rows) == (3 if with_keys or table != "idempotency_records" else 0)
+    assert all(row == rows[0] for row in rows)
 
 
 async def test_a_draft_that_comes_soon_gets_the_connection_of_the_last_one(

@@ -28,6 +28,7 @@ from tests.test_create import EXAMPLE
 
 PATH = "/api/v1/campaigns"
 KEY = {"Idempotency-Key": "7c4a8d09"}
+ANOTHER_KEY = {"Idempotency-Key": "another"}
 DAY = timedelta(days=1)
 
 StartProxy = Callable[[str], Awaitable[Proxy]]
@@ -282,7 +283,7 @@ async def test_a_connection_that_is_cut_at_the_commit_makes_a_second_campaign_on
     app = create_app(replace(settings, database_url=proxy.url, amqp_url=NOWHERE))
     client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
     # From here on, a create is one exchange with the database, and its answer follows the commit.
-    await client.post(PATH, json=EXAMPLE)
+    await client.post(PATH, json=EXAMPLE, headers=headers and ANOTHER_KEY)
     proxy.cutting = True
     assert (await client.post(PATH, json=EXAMPLE, headers=headers)).status == 503
     proxy.cutting = False
@@ -302,7 +303,8 @@ async def test_a_service_that_is_killed_after_the_commit_answers_the_retry_when_
     proxy = await start_proxy(settings.database_url)
     settings = replace(settings, database_url=proxy.url, amqp_url=NOWHERE)
     killed = await asyncio.to_thread(start_service, settings)
-    await asyncio.to_thread(killed.create, api_key, EXAMPLE)
+    # From here on, a create is one exchange with the database, and its answer follows the commit.
+    await asyncio.to_thread(killed.create, api_key, EXAMPLE, ANOTHER_KEY)
     proxy.passing.clear()
     creating = asyncio.create_task(asyncio.to_thread(killed.create, api_key, EXAMPLE, KEY))
 

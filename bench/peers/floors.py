@@ -15,7 +15,7 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from bench import storing, versions
+from bench import versions
 from service import (
     background,
     backlog,
@@ -24,6 +24,7 @@ from service import (
     health,
     ids,
     postgres,
+    queries,
     relay,
     settings,
 )
@@ -44,7 +45,7 @@ async def answer_body(request: web.Request) -> web.Response:
 async def store(request: web.Request) -> web.Response:
     body = orjson.loads(await request.read())
     async with request.app[POOL].acquire() as connection:
-        await storing.store(connection, _fresh())
+        await queries.create_draft(connection, _fresh())
     return _created(body)
 
 
