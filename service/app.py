@@ -38,7 +38,7 @@ _CAMPAIGN = _CAMPAIGNS + r"/{id:[1-9][0-9]{0,17}}"
 _DUPLICATE = f"{_CAMPAIGN}/duplicate"
 _HISTORY = f"{_CAMPAIGN}/history"
 # A body that is compressed is refused, so nobody has to unpack it.
-_CONNECTIONS = {"auto_decompress": False, "access_log_class": access.Log}
+_HANDLER_ARGS = {"auto_decompress": False, "access_log_class": access.Log}
 _PROBES = [web.get("/healthz", health.healthz), web.get("/readyz", health.readyz)]
 
 
@@ -54,7 +54,7 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
             *([limits.middleware] if is_limited else []),
         ],
         client_max_size=bodies.LARGEST,
-        handler_args=_CONNECTIONS,
+        handler_args=_HANDLER_ARGS,
     )
     app[SETTINGS] = settings
     app[BACKGROUND] = Background()
@@ -97,7 +97,7 @@ def create_app(settings: Settings, *, with_relay: bool = True) -> web.Applicatio
 def create_relay_app(settings: Settings) -> web.Application:
     """Wire a relay that is alone, and what orchestrators ask about it."""
     app = web.Application(
-        middlewares=[access.middleware, problems.middleware], handler_args=_CONNECTIONS
+        middlewares=[access.middleware, problems.middleware], handler_args=_HANDLER_ARGS
     )
     app[SETTINGS] = settings
     app[BACKGROUND] = Background()

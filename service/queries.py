@@ -155,15 +155,15 @@ async def create_drafts(
     No two of them have the same key.
     """
     (version, attempt), *others = drafts_
-    if others:
-        columns = zip(*(_with_record(*draft) for draft in drafts_), strict=True)
-        rows = await connection.fetch(STATEMENTS["create_drafts"], *columns, kept)
-    elif attempt:
-        rows = await connection.fetch(_CREATE_ONE, *_with_record(version, attempt), kept)
-    else:
+    if not (others or attempt):
         # Without a look for keys, and all that has to wait for it: 10 % of a lone create.
         await create_draft(connection, version)
         return {version.campaign.id}
+    if others:
+        columns = zip(*(_with_record(*draft) for draft in drafts_), strict=True)
+        rows = await connection.fetch(STATEMENTS["create_drafts"], *columns, kept)
+    else:
+        rows = await connection.fetch(_CREATE_ONE, *_with_record(version, attempt), kept)
     return {row["id"] for row in rows}
 
 

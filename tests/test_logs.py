@@ -49,7 +49,7 @@ def test_text_is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
 
 SPEAKER = """
 import structlog
-from service import access, logs
+from service import logs
 from service.settings import Settings
 
 logs.configure(Settings(log_format="json"))
