@@ -30,7 +30,7 @@ _LAST_RETRY = 5.0
 _BREATH_SECONDS = 0.010
 
 # Events that are enough for the next batch to begin before that.
-_ENOUGH = 12
+_ENOUGH = 8
 
 # Events of a batch that is forgotten while the next one is published already, so that these wait
 # less. Where more of them come, it is better that the next batch has more to share.
