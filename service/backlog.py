@@ -23,7 +23,7 @@ class Full(Exception):
 class Backlog:
     """Takes events until too many wait: a broker that stays away must not fill the disk."""
 
-    def __init__(self, pool: postgres.Pool, most_events: int, wake: Callable[[], None]) -> None:
+    def __init__(self, pool: postgres.Pool, most_events: int, wake: Callable[[int], None]) -> None:
         self._pool = pool
         self._most_events = most_events
         self._is_full = False
@@ -53,6 +53,6 @@ async def context(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
-def _wake_of(app: web.Application) -> Callable[[], None]:
+def _wake_of(app: web.Application) -> Callable[[int], None]:
     """A relay of another process is told nothing; it looks every `relay_poll_seconds`."""
-    return app[relay.RELAY].wake if relay.RELAY in app else lambda: None
+    return app[relay.RELAY].wake if relay.RELAY in app else lambda _: None

@@ -105,7 +105,7 @@ class Campaigns:
         version = _first_version(campaign, draft, caller, trace)
         if not await self._commits.store(version, attempt):
             return None
-        self._backlog.wake()
+        self._backlog.wake(self._commits.size_of_last)
         return version.answer
 
     async def rehearse(self, caller: Caller, draft: Draft) -> dict[str, object]:

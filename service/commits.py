@@ -66,8 +66,8 @@ class Commits:
         self._most_lanes = settings.database_pool_size // 2
         self._lanes: set[asyncio.Task[None] | None] = set()
         self._waiting: deque[_Draft] = deque()
-        # Of the last statement; they are being answered, or come again.
-        self._size_of_last = 0
+        # Drafts of the last statement; they are being answered, or come again.
+        self.size_of_last = 0
         # What a lane waits for that has nothing to do, of which there is one at most; and the timer
         # at which it waits no longer.
         self._arrival: asyncio.Future[None] | None = None
@@ -146,13 +146,13 @@ class Commits:
             batch = [self._waiting.popleft() for _ in range(self._size_of_next())]
             # Whoever is not there any more need not be told.
             if batch := [draft for draft in batch if not draft.stored.done()]:
-                self._size_of_last = len(batch)
+                self.size_of_last = len(batch)
                 return batch
         return []
 
     def _size_of_next(self) -> int:
         """One half of all that are here is stored while the other is answered, and comes again."""
-        here = len(self._waiting) + self._size_of_last
+        here = len(self._waiting) + self.size_of_last
         return min(_MOST, len(self._waiting), here - min(here // 2, _MOST_LEFT))
 
     async def _commit(self, batch: list[_Draft]) -> None:

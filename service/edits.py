@@ -158,7 +158,7 @@ class Edits:
         async with self._pool.acquire() as connection:
             stored = await queries.change_campaign(connection, version, attempt, self._answers.kept)
         if stored:
-            self._backlog.wake()
+            self._backlog.wake(1)
         return stored
 
 

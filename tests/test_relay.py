@@ -10,7 +10,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from service import broker, events, postgres, queries, relay
+from service import broker, commits, events, postgres, queries, relay
 from service.app import create_app, create_relay_app
 from service.postgres import Connection
 from service.settings import Settings
@@ -279,6 +279,33 @@ async def test_enough_events_do_not_wait_for_the_end_of_a_breath(
     await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
     for _ in range(1 + relay._ENOUGH):
         await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await outbox_is_empty(connection)
+
+
+async def test_half_as_many_events_are_enough_if_they_are_stored_together(
+    settings: Settings,
+    api_key: str,
+    aiohttp_client: Start,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "_BREATH_SECONDS", 3600.0)
+    monkeypatch.setattr(commits, "_PATIENCE_SECONDS", 3600.0)
+    app = create_app(settings)
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
+    await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    await client.post("/api/v1/campaigns", json=EXAMPLE)
+    await outbox_is_empty(connection)
+    async with connection.transaction():
+        # The statement of the first one waits, so that the others share the next ones.
+        await connection.execute("LOCK TABLE outbox IN SHARE MODE")
+        creates = [
+            asyncio.create_task(client.post("/api/v1/campaigns", json=EXAMPLE))
+            for _ in range(2 + relay._ENOUGH // 2)
+        ]
+        waiting = app[commits.COMMITS]._waiting
+        await eventually(lambda: len(waiting) == len(creates) - 1, 10, "the others wait")
+    await asyncio.gather(*creates)
     await outbox_is_empty(connection)
 
 

@@ -57,8 +57,9 @@ async def publish(request: web.Request) -> web.Response:
     body = orjson.loads(await request.read())
     version = _fresh()
     event = replace(_VERSION.event, campaign_id=version.campaign.id, id=ids.new())
-    await request.app[commits.COMMITS].store(version._replace(event=event), None)
-    request.app[backlog.BACKLOG].wake()
+    stored = request.app[commits.COMMITS]
+    await stored.store(version._replace(event=event), None)
+    request.app[backlog.BACKLOG].wake(stored.size_of_last)
     return _created(body)
 
 
