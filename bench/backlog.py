@@ -127,8 +127,8 @@ def measure(events: int, rounds: int, seconds: int) -> Figures:
         ratio=round(median(relay) / median(publishing), 3),
         highest_rate=round(median(highest for highest, _ in rates), 1),
         paced_rate=round(median(paced for _, paced in rates), 1),
-        p50_ms=median(p50s),
-        p99_ms=median(p99s),
+        p50_ms=round(median(p50s), 2),
+        p99_ms=round(median(p99s), 2),
         p99_ms_of_rounds=p99s,
     )
 

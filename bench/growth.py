@@ -74,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         "--campaigns", type=int, default=10_000_000, metavar="N",
         help="in the full table; 0: leave this out; default: 10000000",
     )  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="default: 7")
+    parser.add_argument("--rounds", type=int, default=40, metavar="N", help="default: 40")
     parser.add_argument(
-        "--seconds", type=int, default=10, metavar="N", help="of each rate; default: 10"
+        "--seconds", type=int, default=3, metavar="N", help="of each rate; default: 3"
     )
     parser.add_argument(
         "--results", type=Path, default=RESULTS, metavar="FILE",
