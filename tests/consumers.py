@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from service import broker
 from service.postgres import Connection
+from service.relay import Relay
 from service.settings import Settings
 
 QUEUES = ("campaign.import", "campaign.schedule", "campaign.start")
@@ -101,3 +102,8 @@ async def consumer(
     consume: Callable[[Settings], Awaitable[Consumer]], settings: Settings
 ) -> Consumer:
     return await consume(settings)
+
+
+async def is_publishing(relay: Relay) -> None:
+    """Return once it has reached the broker."""
+    await eventually(lambda: relay.status()["state"] == "publishing", 10, "the relay")

@@ -15,7 +15,7 @@ from service.postgres import Connection
 from service.relay import RELAY, Relay
 from service.settings import Settings
 from tests.conftest import Client, Start, insert_event, relay_of
-from tests.consumers import Consumer, eventually, outbox_is_empty
+from tests.consumers import Consumer, eventually, is_publishing, outbox_is_empty
 from tests.test_create import EXAMPLE
 from tests.virtual_hosts import VirtualHost
 
@@ -104,7 +104,7 @@ async def test_a_full_queue_is_asked_with_one_event_at_a_time_until_it_takes_the
     def status() -> dict[str, object]:
         return app[RELAY].status()
 
-    await eventually(lambda: status()["state"] == "publishing", 10, "the relay")
+    await is_publishing(app[RELAY])
     await asyncio.to_thread(virtual_host.limit, "campaign.start", 1)
     for _ in range(30):
         await client.post("/api/v1/campaigns", json=EXAMPLE)
@@ -122,7 +122,7 @@ async def test_what_one_queue_refuses_is_no_flood_to_the_others(
 ) -> None:
     app = create_app(apart)
     client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
-    await eventually(lambda: app[RELAY].status()["state"] == "publishing", 10, "the relay")
+    await is_publishing(app[RELAY])
     await asyncio.to_thread(virtual_host.limit, "campaign.start", 1)
     for _ in range(50):
         await client.post("/api/v1/campaigns", json=EXAMPLE)

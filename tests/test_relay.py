@@ -15,7 +15,7 @@ from service.app import create_app, create_relay_app
 from service.postgres import Connection
 from service.settings import Settings
 from tests.conftest import NOWHERE, Client, Start, insert_event, relay_of, somebody_waits_for_a_lock
-from tests.consumers import Consumer, eventually, outbox_is_empty
+from tests.consumers import Consumer, eventually, is_publishing, outbox_is_empty
 from tests.test_circuit import running
 from tests.test_create import EXAMPLE
 
@@ -67,7 +67,7 @@ async def test_a_create_wakes_the_relay_once_it_is_committed(
 ) -> None:
     patient = create_app(replace(settings, relay_poll_seconds=3600))
     client = await aiohttp_client(patient, headers={"Authorization": f"Bearer {api_key}"})
-    await eventually(lambda: patient[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    await is_publishing(patient[relay.RELAY])
     async with connection.transaction():
         # Lets the relay look, and the statement of the create wait.
         await connection.execute("LOCK TABLE outbox IN SHARE MODE")
@@ -107,11 +107,7 @@ async def test_a_backlog_is_published_without_pauses(
 
 
 async def test_events_that_come_one_after_the_other_share_a_batch(
-    settings: Settings,
-    api_key: str,
-    aiohttp_client: Start,
-    connection: Connection,
-    monkeypatch: pytest.MonkeyPatch,
+    client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_BREATH_SECONDS", 1.0)
     batches: list[int] = []
@@ -122,9 +118,7 @@ async def test_events_that_come_one_after_the_other_share_a_batch(
         batches.append(len(confirmed))
 
     monkeypatch.setattr(queries, "delete_events", delete_events)
-    app = create_app(settings)
-    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
-    await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    await is_publishing(client.app[relay.RELAY])
     await client.post("/api/v1/campaigns", json=EXAMPLE)
     await eventually(lambda: 1 in batches, 10, "the first event")
     for _ in range(5):
@@ -267,33 +261,21 @@ async def test_a_relay_that_cannot_forget_at_its_end_says_so(
 
 
 async def test_enough_events_do_not_wait_for_the_end_of_a_breath(
-    settings: Settings,
-    api_key: str,
-    aiohttp_client: Start,
-    connection: Connection,
-    monkeypatch: pytest.MonkeyPatch,
+    client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_BREATH_SECONDS", 3600.0)
-    app = create_app(settings)
-    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
-    await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    await is_publishing(client.app[relay.RELAY])
     for _ in range(1 + relay._ENOUGH):
         await client.post("/api/v1/campaigns", json=EXAMPLE)
     await outbox_is_empty(connection)
 
 
 async def test_half_as_many_events_are_enough_if_they_are_stored_together(
-    settings: Settings,
-    api_key: str,
-    aiohttp_client: Start,
-    connection: Connection,
-    monkeypatch: pytest.MonkeyPatch,
+    client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_BREATH_SECONDS", 3600.0)
     monkeypatch.setattr(commits, "_PATIENCE_SECONDS", 3600.0)
-    app = create_app(settings)
-    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
-    await eventually(lambda: app[relay.RELAY].status()["state"] == "publishing", 10, "relay")
+    await is_publishing(client.app[relay.RELAY])
     await client.post("/api/v1/campaigns", json=EXAMPLE)
     await outbox_is_empty(connection)
     async with connection.transaction():
@@ -303,7 +285,7 @@ async def test_half_as_many_events_are_enough_if_they_are_stored_together(
             asyncio.create_task(client.post("/api/v1/campaigns", json=EXAMPLE))
             for _ in range(2 + relay._ENOUGH // 2)
         ]
-        waiting = app[commits.COMMITS]._waiting
+        waiting = client.app[commits.COMMITS]._waiting
         await eventually(lambda: len(waiting) == len(creates) - 1, 10, "the others wait")
     await asyncio.gather(*creates)
     await outbox_is_empty(connection)
@@ -338,7 +320,7 @@ async def test_a_future_that_the_client_cancels_itself_does_not_end_the_relay(
     monkeypatch.setattr(broker, "publisher", cancelled_at_first)
     survivor = relay_of(idle_client, settings)
     running = asyncio.create_task(survivor.run())
-    await eventually(lambda: survivor.status()["state"] == "publishing", 10, "a second attempt")
+    await is_publishing(survivor)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -384,7 +366,7 @@ async def test_success_ends_a_row_of_failures(settings: Settings, idle_client: C
     recovered = relay_of(idle_client, settings)
     recovered._failures = 9
     running = asyncio.create_task(recovered.run())
-    await eventually(lambda: recovered.status()["state"] == "publishing", 10, "it publishes")
+    await is_publishing(recovered)
     assert recovered._failures == 0
     recovered.stop()
     await running

@@ -18,7 +18,7 @@ from service.postgres import Connection
 from service.relay import RELAY
 from service.settings import Settings
 from tests.conftest import Client, Start, relay_of
-from tests.consumers import QUEUES, Consumer, eventually, outbox_is_empty
+from tests.consumers import QUEUES, Consumer, eventually, is_publishing, outbox_is_empty
 from tests.test_create import EXAMPLE
 from tests.virtual_hosts import VirtualHost
 
@@ -129,7 +129,7 @@ async def test_a_queue_that_was_deleted_is_made_anew_and_told(
 ) -> None:
     app = create_app(apart)
     client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
-    await eventually(lambda: app[RELAY].status()["state"] == "publishing", 10, "the relay")
+    await is_publishing(app[RELAY])
     async with broker.connect(apart) as connection:
         await (await connection.channel()).queue_delete("campaign.start")
     reason = "the queue campaign.start was gone, and is made anew"
@@ -147,7 +147,7 @@ async def test_a_queue_that_was_deleted_while_the_relay_was_cut_off_is_told(
     app = create_app(replace(apart, amqp_check_seconds=600))
     await aiohttp_client(app)
     relay = app[RELAY]
-    await eventually(lambda: relay.status()["state"] == "publishing", 10, "the relay")
+    await is_publishing(relay)
     assert relay.status()["queues_made"] == 0
     async with broker.connect(apart) as connection:
         await (await connection.channel()).queue_delete("campaign.start")
@@ -211,7 +211,7 @@ async def test_events_that_were_returned_arrive_once_the_queues_are_there(
 ) -> None:
     app = create_app(apart)
     client = await aiohttp_client(app, headers={"Authorization": f"Bearer {api_key}"})
-    await eventually(lambda: app[RELAY].status()["state"] == "publishing", 10, "the relay")
+    await is_publishing(app[RELAY])
     async with broker.connect(apart) as other:
         channel = await other.channel()
         await delete_queues(channel)
